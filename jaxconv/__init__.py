@@ -1,0 +1,33 @@
+"""jaxconv: convolutional networks in JAX whose backward passes are derived by hand.
+
+The ops stand here; nets are built with `jaxconv.layers` and trained with `jaxconv.training`.
+"""
+
+from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
+from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
+from jaxconv.linear import dense, flatten
+from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+
+__all__ = [
+    "avg_pool",
+    "conv",
+    "conv_input_grad",
+    "conv_kernel_grad",
+    "dense",
+    "flatten",
+    "global_avg_pool",
+    "global_max_pool",
+    "leaky_relu",
+    "log_softmax",
+    "max_pool",
+    "min_pool",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "sum_pool",
+    "tanh",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,72 @@
+"""Checks of array arguments, made while tracing: what was given, what was expected, what to do."""
+
+import jax
+import jax.numpy as jnp
+
+# float64 first: the order in which messages list them.
+FLOAT_DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+def float_arrays(**named) -> list[jax.Array]:
+    """The arguments as arrays of one floating dtype; None (an optional argument left out) stays None.
+
+    Raises:
+        TypeError: an argument is not an array, its dtype is not a floating one, or the dtypes differ.
+    """
+    arrays = {name: None if value is None else _float_array(name, value) for name, value in named.items()}
+    dtypes = {name: a.dtype for name, a in arrays.items() if a is not None}
+    if len(set(dtypes.values())) > 1:
+        given = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
+        first = next(iter(dtypes.values()))
+        raise TypeError(
+            f"{', '.join(dtypes)}: got mixed dtypes ({given}), expected one dtype: convert with .astype, for example "
+            f".astype('{first}'); nothing is promoted silently"
+        )
+    return list(arrays.values())
+
+
+def integer_array(name: str, value) -> jax.Array:
+    """The argument as an integer array.
+
+    Raises:
+        TypeError: the argument is not an array of integers.
+    """
+    array = _array(name, value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name}: got dtype {array.dtype}, expected integers: convert with .astype('int32')")
+    return array
+
+
+def result_dtype(preferred_element_type, dtype):
+    """The dtype of a result: preferred_element_type, checked to be a floating one, or the arguments' own.
+
+    Raises:
+        TypeError: preferred_element_type is not a floating dtype, or is narrower than the arguments'.
+    """
+    if preferred_element_type is None:
+        return dtype
+    preferred = jax.dtypes.canonicalize_dtype(preferred_element_type)
+    if preferred.name not in FLOAT_DTYPES:
+        raise TypeError(f"preferred_element_type: got {preferred.name}, expected one of {', '.join(FLOAT_DTYPES)}")
+    if preferred != dtype and preferred.itemsize <= dtype.itemsize:
+        raise TypeError(
+            f"preferred_element_type: got {preferred.name} for {dtype.name} arguments, expected a wider dtype: use it "
+            f"to keep more of the sum, and .astype('{preferred.name}') on the result to keep less"
+        )
+    return preferred
+
+
+def _float_array(name: str, value) -> jax.Array:
+    array = _array(name, value)
+    if array.dtype.name not in FLOAT_DTYPES:
+        raise TypeError(
+            f"{name}: got dtype {array.dtype.name}, expected one of {', '.join(FLOAT_DTYPES)}: convert with "
+            ".astype('float32')"
+        )
+    return array
+
+
+def _array(name: str, value) -> jax.Array:
+    if not (hasattr(value, "shape") and hasattr(value, "dtype")) and not isinstance(value, (bool, int, float)):
+        raise TypeError(f"{name}: got a {type(value).__name__}, expected an array: convert with jnp.asarray")
+    return jnp.asarray(value)

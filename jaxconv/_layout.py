@@ -1,0 +1,28 @@
+"""Arrays between the user's layout and the plain one, (N, *spatial, C), that the algorithms work in."""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.geometry import Layout
+
+
+def to_plain(layout: Layout, a):
+    """An array in the user's layout as (N, *spatial, C)."""
+    batch, spatial, channels = layout.split(a.shape)
+    if layout.channels_first:
+        a = jnp.moveaxis(a, len(batch), -1)
+    return a.reshape(math.prod(batch), *spatial, channels)
+
+
+def from_plain(layout: Layout, shape, a):
+    """(N, *spatial, C) in the user's layout, with the batch axes of an array of this shape."""
+    batch, _, _ = layout.split(shape)
+    a = a.reshape(*batch, *a.shape[1:])
+    return jnp.moveaxis(a, -1, len(batch)) if layout.channels_first else a
+
+
+def along(b, axis: int, shape):
+    """A vector along one axis of an array of this shape."""
+    return lax.broadcast_in_dim(b, shape, (axis % len(shape),))

@@ -1,0 +1,106 @@
+"""Plain lax convolutions with the adjoint paddings of `Window`. The default: what the hardware's library is made for.
+
+With the trilinear form T(x, w, dy) of conv.py each gradient is a convolution again:
+
+    conv           x                    , kernel w,            stride s, kernel dilation d, padding (l, h)
+    input_grad     dy dilated by s      , kernel w reversed,   stride 1, kernel dilation d, Window.input_grad_padding
+    kernel_grad    x, N as its channels , kernel dy,           stride d, kernel dilation s, Window.kernel_grad_padding
+
+XLA is never handed a negative padding: it is made a crop first (`_without_crop`), because XLA:CPU aborts the process
+for some combinations of negative padding, input dilation and a window of size 1.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+
+def conv(x, w, window, groups, precision, dtype):
+    """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
+    x, padding, _ = _without_crop(x, window.padding, (1,) * window.ndim)
+    return lax.conv_general_dilated(
+        x,
+        w,
+        window.strides,
+        padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=_dimension_numbers(window.ndim),
+        feature_group_count=groups,
+        precision=precision,
+        preferred_element_type=dtype,
+    )
+
+
+def input_grad(dy, w, window, groups, precision, dtype):
+    """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
+    spatial = tuple(range(window.ndim))
+    # w reversed and turned around inside each group: (*R, C/G, G·K/G) -> (*R, K/G, G·C/G).
+    per_group, outputs = w.shape[-2:]
+    w = lax.rev(w, spatial).reshape(*window.window_size, per_group, groups, outputs // groups)
+    w = w.transpose(*spatial, -1, -2, -3).reshape(*window.window_size, outputs // groups, groups * per_group)
+    dy, padding, strides = _without_crop(dy, window.input_grad_padding, window.strides)
+    return lax.conv_general_dilated(
+        dy,
+        w,
+        (1,) * window.ndim,
+        padding,
+        lhs_dilation=strides,
+        rhs_dilation=window.dilation,
+        dimension_numbers=_dimension_numbers(window.ndim),
+        feature_group_count=groups,
+        precision=precision,
+        preferred_element_type=dtype,
+    )
+
+
+def kernel_grad(x, dy, window, groups, precision, dtype):
+    """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
+    x, padding, _ = _without_crop(x, window.kernel_grad_padding, (1,) * window.ndim)
+    # x with C as the batch and N as the channels, dy as a kernel (N in, K out), dw comes out as (C/G, *R, K).
+    x_spec, _, _ = _dimension_numbers(window.ndim)
+    first, last, *spatial = x_spec
+    swapped = (last, first, *spatial)
+    dw_spec = (window.ndim, window.ndim + 1, *range(window.ndim))
+    return lax.conv_general_dilated(
+        x,
+        dy,
+        window.dilation,
+        padding,
+        rhs_dilation=window.strides,
+        dimension_numbers=lax.ConvDimensionNumbers(swapped, swapped, dw_spec),
+        batch_group_count=groups,
+        precision=precision,
+        preferred_element_type=dtype,
+    )
+
+
+def _dimension_numbers(ndim):
+    """(N, *spatial, C) inputs and outputs, (*spatial, C, K) kernels, for any number of spatial axes."""
+    data = (0, ndim + 1, *range(1, ndim + 1))
+    return lax.ConvDimensionNumbers(data, (ndim + 1, ndim, *range(ndim)), data)
+
+
+def _without_crop(a, padding, dilation):
+    """(a', padding', dilation'): the same dilated and padded array with no padding below 0.
+
+    Element j of an axis dilated by s stands at position s·j, so the first −l positions hold the first ceil(−l/s)
+    elements: those are sliced off, and what is left of the last gap stays as padding.
+    """
+    if all(low >= 0 and high >= 0 for low, high in padding):
+        return a, padding, dilation
+    drops = [tuple(max(0, -(pad // s)) for pad in pads) for pads, s in zip(padding, dilation, strict=True)]
+    sizes = a.shape[1:-1]
+    if any(low + high >= size for (low, high), size in zip(drops, sizes, strict=True)):
+        # More is cropped than the array has, and padding makes up for it: rare enough to build the array.
+        config = [(low, high, s - 1) for (low, high), s in zip(padding, dilation, strict=True)]
+        a = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+        return a, ((0, 0),) * len(padding), (1,) * len(padding)
+    a = lax.slice(
+        a,
+        (0, *(low for low, _ in drops), 0),
+        (a.shape[0], *(size - high for (_, high), size in zip(drops, sizes, strict=True)), a.shape[-1]),
+    )
+    padding = tuple(
+        (low + s * drop_low, high + s * drop_high)
+        for (low, high), (drop_low, drop_high), s in zip(padding, drops, dilation, strict=True)
+    )
+    return a, padding, dilation

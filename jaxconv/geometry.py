@@ -1,0 +1,372 @@
+"""The geometry of a sliding window: plain integers, made and validated once per call.
+
+Every size and every padding that the library uses comes from here. Along one spatial axis, with input size N, R taps,
+stride s, dilation d and padding (l, h), tap i of the window at output position p reads the input at
+
+    u = s·p + d·i − l          0 <= i < R,  0 <= p < O,   O = (N + l + h − d(R−1) − 1)//s + 1
+
+and an input position outside [0, N) counts as padding. The two gradients of a convolution are convolutions again
+(derived at the top of conv.py); their paddings are properties of `Window`. This module imports no JAX.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Iterator, Sequence
+
+__all__ = [
+    "DataFormat",
+    "Layout",
+    "Pad",
+    "Padding",
+    "Window",
+    "check_channels",
+    "check_groups",
+    "conv_window",
+    "kernel_spatial_ndim",
+    "layout_of",
+    "per_axis",
+    "pool_window",
+    "spatial_ndim_of",
+]
+
+Pad = tuple[int, int]
+Padding = str | int | Sequence[str | int | Pad]
+DataFormat = str
+
+PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER")
+DATA_FORMATS = ("channels_last", "channels_first")
+_PADDING_KINDS = f"one of {', '.join(map(repr, PADDING_NAMES))}, an int or a (low, high) pair of ints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A window sliding over the spatial axes of an input; one int (or pair) per axis in every field.
+
+    `overhang` is the part of the high padding that only ceil_mode added: the formulas treat it as padding, the
+    divisor of an average does not count it.
+
+    >>> window = Window(input_size=(5,), window_size=(3,), strides=(2,), dilation=(1,), padding=((0, 0),),
+    ...                 overhang=(0,))
+    >>> window.output_size, window.input_grad_padding, window.kernel_grad_padding
+    ((2,), ((2, 2),), ((0, 0),))
+    """
+
+    input_size: tuple[int, ...]
+    window_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[Pad, ...]
+    overhang: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """How many spatial axes there are."""
+        return len(self.input_size)
+
+    @functools.cached_property
+    def extent(self) -> tuple[int, ...]:
+        """How many input positions one window spans: d(R−1) + 1."""
+        return tuple(d * (r - 1) + 1 for d, r in zip(self.dilation, self.window_size, strict=True))
+
+    @functools.cached_property
+    def output_size(self) -> tuple[int, ...]:
+        """O = (N + l + h − d(R−1) − 1)//s + 1."""
+        return tuple(
+            (n + low + high - extent) // s + 1
+            for n, (low, high), extent, s in zip(
+                self.input_size, self.padding, self.extent, self.strides, strict=True
+            )
+        )
+
+    @functools.cached_property
+    def input_grad_padding(self) -> tuple[Pad, ...]:
+        """Padding (d(R−1) − l, N − 1 − s(O−1) + l) of dy, dilated by s, when it is correlated with reversed w for dx."""
+        return tuple(
+            (extent - 1 - low, n - 1 - s * (o - 1) + low)
+            for n, (low, _), extent, s, o in zip(
+                self.input_size, self.padding, self.extent, self.strides, self.output_size, strict=True
+            )
+        )
+
+    @functools.cached_property
+    def kernel_grad_padding(self) -> tuple[Pad, ...]:
+        """Padding (l, s(O−1) + d(R−1) + 1 − N − l) of x when it is correlated with dy, dilated by s, for dw."""
+        return tuple(
+            (low, s * (o - 1) + extent - n - low)
+            for n, (low, _), extent, s, o in zip(
+                self.input_size, self.padding, self.extent, self.strides, self.output_size, strict=True
+            )
+        )
+
+    @property
+    def tap_count(self) -> int:
+        """How many taps the window has over all axes."""
+        return math.prod(self.window_size)
+
+    def taps(self) -> Iterator[tuple[int, ...]]:
+        """All taps in row-major order: the order that breaks ties in max pooling."""
+        return itertools.product(*map(range, self.window_size))
+
+    def first_inside(self, axis: int) -> list[int]:
+        """Per output position the first tap that reads the input, not padding (0 where every tap reads padding)."""
+        n, d = self.input_size[axis], self.dilation[axis]
+        inside = []
+        for start in self._starts(axis):
+            tap = max(0, -(start // d))  # the first i with start + d·i >= 0
+            inside.append(tap if tap < self.window_size[axis] and start + d * tap < n else 0)
+        return inside
+
+    def counts(self, axis: int, include_pad: bool) -> list[int]:
+        """Per output position how many taps an average divides by: those on the input, or on it and its padding."""
+        low, high = self.padding[axis]
+        end = self.input_size[axis]
+        begin = 0
+        if include_pad:
+            begin, end = -low, end + high - self.overhang[axis]
+        taps = range(self.window_size[axis])
+        d = self.dilation[axis]
+        return [sum(begin <= start + d * i < end for i in taps) for start in self._starts(axis)]
+
+    def _starts(self, axis: int) -> range:
+        """The input position of tap 0 at every output position."""
+        low = self.padding[axis][0]
+        stop = self.output_size[axis] * self.strides[axis] - low
+        return range(-low, stop, self.strides[axis])
+
+
+def conv_window(
+    input_size: Sequence[int],
+    kernel_size: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+) -> Window:
+    """The window of a convolution over spatial axes of these sizes.
+
+    Raises:
+        ValueError: an option is out of range, or the kernel is larger than the padded input.
+        TypeError: an option has the wrong type.
+
+    >>> conv_window((5, 5), (3, 3), padding="SAME", strides=2).output_size
+    (3, 3)
+    """
+    return _window(input_size, kernel_size, "kernel_size", strides, padding, dilation, ceil_mode=False)
+
+
+def pool_window(
+    input_size: Sequence[int],
+    window: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> Window:
+    """The window of a pooling over spatial axes of these sizes; strides=None means the window's own size.
+
+    With ceil_mode the division in the output size rounds up, so that the last window may hang over the end of the
+    padded input, as long as it starts inside the input or its low padding (PyTorch's rule).
+
+    Raises:
+        ValueError: an option is out of range, or the window is larger than the padded input.
+        TypeError: an option has the wrong type.
+
+    >>> pool_window((5, 5), 2).output_size, pool_window((5, 5), 2, ceil_mode=True).output_size
+    ((2, 2), (3, 3))
+    """
+    strides = window if strides is None else strides
+    return _window(input_size, window, "window", strides, padding, dilation, ceil_mode=ceil_mode)
+
+
+def _window(input_size, window_size, size_name, strides, padding, dilation, *, ceil_mode) -> Window:
+    input_size = per_axis("input_size", input_size, len(input_size), minimum=0)
+    ndim = len(input_size)
+    sizes = per_axis(size_name, window_size, ndim, minimum=1)
+    strides = per_axis("strides", strides, ndim, minimum=1)
+    dilation = per_axis("dilation", dilation, ndim, minimum=1)
+    extent = [d * (r - 1) + 1 for d, r in zip(dilation, sizes, strict=True)]
+    pads = _resolve_padding(padding, input_size, extent, strides)
+    overhang = [0] * ndim
+    for axis, (n, (low, high), e, s) in enumerate(zip(input_size, pads, extent, strides, strict=True)):
+        room = n + low + high - e
+        # An axis of size 0 may give an output of size 0; nothing else may.
+        if room < 0 and not (n == 0 and room // s + 1 == 0):
+            raise ValueError(
+                f"{size_name}: got {sizes[axis]} taps with dilation {dilation[axis]} on spatial axis {axis}, which span "
+                f"{e} positions, but the padded input has {n + low + high} ({n} + {low} + {high}); expected a "
+                "window no larger than the padded input: use a smaller window or dilation, or more padding"
+            )
+        if ceil_mode and room >= 0:
+            last = -(-room // s) * s  # where the last window of the rounded-up count starts, in padded coordinates
+            if last >= n + low:
+                last -= s
+            overhang[axis] = max(0, last - room)
+    padding_ = tuple((low, high + extra) for (low, high), extra in zip(pads, overhang, strict=True))
+    return Window(input_size, sizes, strides, dilation, padding_, tuple(overhang))
+
+
+def _resolve_padding(padding, input_size, extent, strides) -> list[Pad]:
+    """Padding in any of its notations as one (low, high) pair per axis."""
+    ndim = len(input_size)
+    if isinstance(padding, str) or _is_int(padding):
+        kinds = [padding] * ndim
+    elif isinstance(padding, Sequence):
+        kinds = list(padding)
+        if len(kinds) != ndim:
+            hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
+            raise ValueError(
+                f"padding: got {padding!r}, which has {len(kinds)} entries, expected one entry per spatial axis "
+                f"({ndim}), each {_PADDING_KINDS}{hint}"
+            )
+    else:
+        raise TypeError(f"padding: got {padding!r}, expected {_PADDING_KINDS}, or a sequence of one of these per axis")
+    return [_pad_of_axis(*axis) for axis in zip(kinds, input_size, extent, strides, strict=True)]
+
+
+def _pad_of_axis(kind, n: int, extent: int, s: int) -> Pad:
+    if isinstance(kind, str):
+        name = kind.upper()
+        if name == "VALID":
+            return 0, 0
+        if name in ("SAME", "SAME_LOWER"):
+            # The output size is to be ceil(N/s); the odd element goes to the high side, or to the low one.
+            total = max((-(-n // s) - 1) * s + extent - n, 0)
+            small, large = total // 2, total - total // 2
+            return (small, large) if name == "SAME" else (large, small)
+        raise ValueError(f"padding: got {kind!r}, expected {_PADDING_KINDS}")
+    if _is_int(kind):
+        return operator.index(kind), operator.index(kind)
+    if isinstance(kind, Sequence):
+        if len(kind) == 2 and all(map(_is_int, kind)):
+            return operator.index(kind[0]), operator.index(kind[1])
+        raise ValueError(f"padding: got {kind!r} for one axis, expected {_PADDING_KINDS}")
+    raise TypeError(f"padding: got {kind!r} for one axis, expected {_PADDING_KINDS}")
+
+
+def per_axis(name: str, value, ndim: int, *, minimum: int) -> tuple[int, ...]:
+    """An option given as one int, or as one int per spatial axis, as a tuple with one int per axis."""
+    expected = f"expected an int, or {ndim} ints (one per spatial axis), each at least {minimum}"
+    if _is_int(value):
+        values = (operator.index(value),) * ndim
+    elif isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_int, value)):
+        values = tuple(map(operator.index, value))
+    else:
+        raise TypeError(f"{name}: got {value!r}, {expected}")
+    if len(values) != ndim:
+        raise ValueError(f"{name}: got {value!r}, which has {len(values)} entries, {expected}")
+    if any(v < minimum for v in values):
+        raise ValueError(f"{name}: got {value!r}, {expected}")
+    return values
+
+
+def _is_int(value) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and getattr(value, "shape", ()) == ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How an array's axes split into batch, spatial and channel axes, and back; sizes come from the array's shape."""
+
+    spatial_ndim: int
+    channels_first: bool
+
+    def split(self, shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """The (batch, spatial, channel) sizes of a shape.
+
+        >>> Layout(2, channels_first=True).split((8, 3, 32, 30))
+        ((8,), (32, 30), 3)
+        """
+        batch_ndim = len(shape) - self.spatial_ndim - 1
+        batch, rest = tuple(shape[:batch_ndim]), tuple(shape[batch_ndim:])
+        if self.channels_first:
+            return batch, rest[1:], rest[0]
+        return batch, rest[:-1], rest[-1]
+
+    def join(self, batch: Sequence[int], spatial: Sequence[int], channels: int) -> tuple[int, ...]:
+        """The shape with these (batch, spatial, channel) sizes: the inverse of split."""
+        if self.channels_first:
+            return (*batch, channels, *spatial)
+        return (*batch, *spatial, channels)
+
+    def channel_axis(self, ndim: int) -> int:
+        """Where the channels stand among ndim axes."""
+        return ndim - self.spatial_ndim - 1 if self.channels_first else ndim - 1
+
+    @property
+    def axes(self) -> str:
+        """The axes in words, for messages."""
+        return "(*batch, C, *spatial)" if self.channels_first else "(*batch, *spatial, C)"
+
+
+def layout_of(name: str, shape: Sequence[int], spatial_ndim: int, data_format: DataFormat) -> Layout:
+    """The layout of the argument called name, checked to have enough axes."""
+    if data_format not in DATA_FORMATS:
+        raise ValueError(f"data_format: got {data_format!r}, expected one of {', '.join(map(repr, DATA_FORMATS))}")
+    result = Layout(spatial_ndim, data_format == "channels_first")
+    if len(shape) < spatial_ndim + 1:
+        raise ValueError(
+            f"{name}: got shape {tuple(shape)} with {len(shape)} axes, expected {result.axes}: at least "
+            f"{spatial_ndim + 1} axes for {spatial_ndim} spatial axes"
+        )
+    return result
+
+
+def spatial_ndim_of(name: str, sizes: int | Sequence[int], ndim: int) -> int:
+    """How many spatial axes an option with one size per axis speaks of, in an array with ndim axes.
+
+    An int speaks of every axis between the first, the batch, and the channels.
+    """
+    if not _is_int(sizes):
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or not sizes:
+            raise TypeError(f"{name}: got {sizes!r}, expected an int, or a tuple of ints, one per spatial axis")
+        return len(sizes)
+    if ndim < 3:
+        raise ValueError(
+            f"{name}: got the int {sizes} for an array with {ndim} axes, expected at least 3: one batch axis, the "
+            f"spatial axes and the channels; without a batch axis give a tuple, one int per spatial axis"
+        )
+    return ndim - 2
+
+
+def check_groups(groups, channels: int, outputs: int) -> int:
+    """The number of groups, checked to be a positive int that divides the channels of both sides."""
+    if not _is_int(groups):
+        raise TypeError(f"groups: got {groups!r}, expected an int, at least 1")
+    groups = operator.index(groups)
+    if groups < 1:
+        raise ValueError(f"groups: got {groups}, expected an int, at least 1")
+    for side, count in (("input", channels), ("output", outputs)):
+        if count % groups:
+            raise ValueError(
+                f"groups: got {groups}, which does not divide the {count} {side} channels; expected a divisor of "
+                f"{channels} (C, input) and of {outputs} (K, output)"
+            )
+    return groups
+
+
+def check_channels(channels: int, w_shape: Sequence[int], groups) -> int:
+    """The number of groups, checked against C input channels and a kernel of shape (*kernel, C/groups, K)."""
+    per_group, outputs = w_shape[-2:]
+    groups = check_groups(groups, channels, outputs)
+    if per_group * groups != channels:
+        expected = channels // groups
+        raise ValueError(
+            f"w: got shape {tuple(w_shape)} with {per_group} input channels per group, expected (*kernel, C/groups, K) "
+            f"with C/groups = {channels}/{groups} = {expected}: x has {channels} channels; change w's axis -2 to "
+            f"{expected}, or groups" + (f" to {channels // per_group}" if per_group and channels % per_group == 0 else "")
+        )
+    return groups
+
+
+def kernel_spatial_ndim(w_shape: Sequence[int]) -> int:
+    """How many spatial axes a kernel of shape (*kernel, C/groups, K) slides over; at least one."""
+    if len(w_shape) < 3:
+        raise ValueError(
+            f"w: got shape {tuple(w_shape)} with {len(w_shape)} axes, expected (*kernel, C/groups, K): at least 3 axes, "
+            "one of them spatial; for a kernel without spatial axes use dense"
+        )
+    return len(w_shape) - 2

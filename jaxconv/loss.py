@@ -1,0 +1,171 @@
+"""Losses, under their optax names: one value per example, nothing averaged; the fused gradient softmax − target."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv._arguments import float_arrays, integer_array
+from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
+
+__all__ = ["softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"]
+
+
+# --- softmax_cross_entropy ---
+
+
+def _soft_primal(axis: Axis, logits, labels):
+    return _soft_fwd(axis, logits, labels)[0]
+
+
+_soft = jax.custom_vjp(_soft_primal, nondiff_argnums=(0,))
+
+
+def _soft_fwd(axis: Axis, logits, labels):
+    largest, total = row_normaliser(logits, axis)
+    labels_, logp = labels.astype(total.dtype), _log_probabilities(logits, largest, total)
+    # 0·log 0 is 0: a class ruled out on both sides costs nothing.
+    loss = -jnp.sum(jnp.where(labels_ == 0, 0, labels_ * logp), axis)
+    return loss.astype(logits.dtype), (logits, labels, largest, total)
+
+
+def _soft_bwd(axis: Axis, saved, dloss):
+    # L = −sum_j t_j·log p_j, log p_j = z_j − log sum_i exp(z_i), dlog p_j/dz_i = [i = j] − p_i:
+    #   dz_i = (p_i·sum_j t_j − t_i)·dL        softmax − target when the t_j sum to 1
+    #   dt_i = −log p_i · dL
+    logits, labels, largest, total = saved
+    labels_ = labels.astype(total.dtype)
+    dloss = jnp.expand_dims(dloss.astype(total.dtype), axis)
+    dlogits = (probabilities(logits, largest, total) * jnp.sum(labels_, axis, keepdims=True) - labels_) * dloss
+    dlabels = -_log_probabilities(logits, largest, total) * dloss
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+
+
+def _log_probabilities(logits, largest, total):
+    return logits.astype(total.dtype) - largest - jnp.log(total)
+
+
+_soft.defvjp(_soft_fwd, _soft_bwd)
+_soft_jit = jax.jit(_soft, static_argnums=0)
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
+    """Cross-entropy between target probabilities and the softmax of logits.
+
+    Formula, with z the logits, t the targets and p = softmax(z) along the axis:
+        L = −sum_j t_j·log p_j = sum_j t_j·(log(sum_i exp(z_i)) − z_j)
+    Gradient:
+        dz_i = (p_i·sum_j t_j − t_i)·dL, which is (p − t)·dL for targets that sum to 1
+        dt_i = −log p_i · dL
+
+    0·log 0 counts as 0. Nothing is averaged: take the mean of the result yourself.
+
+    Args:
+        logits: z, (*batch, C), of any sign.
+        labels: t, of the shape and dtype of the logits; usually non-negative and of sum 1 along the axis.
+        axis: the axis of the classes.
+
+    Returns:
+        L, (*batch), of the logits' dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that differ, axis out of range. TypeError: arguments that are not floating arrays of one dtype.
+
+    Saved for the backward: the logits and labels themselves, and two numbers per row.
+
+    Reference: `optax.losses.softmax_cross_entropy`; C. Bishop, Pattern recognition and machine learning (2006),
+    section 4.3.4.
+
+    Example:
+        >>> logits, labels = jnp.array([[0.0, 0.0]]), jnp.array([[1.0, 0.0]])
+        >>> jax.grad(lambda z: softmax_cross_entropy(z, labels).sum())(logits).tolist()
+        [[-0.5, 0.5]]
+    """
+    logits, labels = float_arrays(logits=logits, labels=labels)
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits: one probability per class; "
+            "for integer labels use softmax_cross_entropy_with_integer_labels"
+        )
+    return _soft_jit(checked_axis(axis, logits.shape), logits, labels)
+
+
+# --- softmax_cross_entropy_with_integer_labels ---
+
+
+def _hard_primal(axis: Axis, logits, labels):
+    return _hard_fwd(axis, logits, labels)[0]
+
+
+_hard = jax.custom_vjp(_hard_primal, nondiff_argnums=(0,))
+
+
+def _hard_fwd(axis: Axis, logits, labels):
+    largest, total = row_normaliser(logits, axis)
+    target = _is_class(axis, logits.shape, labels)
+    # The one logit of the target, as a sum in which all other terms are left out; NaN where there is no such class.
+    chosen = jnp.sum(jnp.where(target, logits.astype(total.dtype) - largest, 0), axis)
+    loss = jnp.where(target.any(axis), jnp.squeeze(jnp.log(total), axis) - chosen, jnp.nan)
+    return loss.astype(logits.dtype), (logits, labels, largest, total)
+
+
+def _hard_bwd(axis: Axis, saved, dloss):
+    # L = log sum_i exp(z_i) − z_t:   dz_i = (p_i − [i = t])·dL
+    logits, labels, largest, total = saved
+    target = _is_class(axis, logits.shape, labels)
+    dloss = jnp.where(target.any(axis), dloss.astype(total.dtype), jnp.nan)
+    dlogits = (probabilities(logits, largest, total) - target.astype(total.dtype)) * jnp.expand_dims(dloss, axis)
+    return dlogits.astype(logits.dtype), None
+
+
+def _is_class(axis: Axis, shape, labels):
+    """[i = t[n]] as an array over (n, i)."""
+    return lax.broadcasted_iota(labels.dtype, shape, axis[0]) == jnp.expand_dims(labels, axis)
+
+
+_hard.defvjp(_hard_fwd, _hard_bwd)
+_hard_jit = jax.jit(_hard, static_argnums=0)
+
+
+def softmax_cross_entropy_with_integer_labels(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
+    """Cross-entropy between the class of each example and the softmax of logits.
+
+    Formula, with z the logits, t the class and p = softmax(z) along the axis:
+        L = −log p_t = log(sum_i exp(z_i)) − z_t
+    Gradient:
+        dz_i = (p_i − [i = t])·dL
+
+    A label outside [0, C) gives a NaN loss and NaN gradients for its example, so that it cannot pass unseen. Nothing is
+    averaged: take the mean of the result yourself.
+
+    Args:
+        logits: z, (*batch, C), of any sign.
+        labels: t, (*batch), integers.
+        axis: the axis of the classes in the logits.
+
+    Returns:
+        L, (*batch), of the logits' dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, axis out of range. TypeError: logits that are not floating, labels that are
+            not integers.
+
+    Saved for the backward: the logits and labels themselves, and two numbers per row.
+
+    Reference: `optax.losses.softmax_cross_entropy_with_integer_labels`; C. Bishop, Pattern recognition and machine
+    learning (2006), section 4.3.4.
+
+    Example:
+        >>> logits, labels = jnp.array([[0.0, 0.0]]), jnp.array([0])
+        >>> jax.grad(lambda z: softmax_cross_entropy_with_integer_labels(z, labels).sum())(logits).tolist()
+        [[-0.5, 0.5]]
+    """
+    (logits,) = float_arrays(logits=logits)
+    labels = integer_array("labels", labels)
+    axes = checked_axis(axis, logits.shape)
+    expected = tuple(size for number, size in enumerate(logits.shape) if number not in axes)
+    if len(axes) != 1 or labels.shape != expected:
+        raise ValueError(
+            f"labels: got shape {labels.shape}, expected {expected}: one class per example, for logits of shape "
+            f"{logits.shape} with the classes along axis {axis}"
+        )
+    return _hard_jit(axes, logits, labels)

@@ -1,0 +1,14 @@
+"""Training: pure (state, batch) -> (state, metrics) steps over any optax optimizer, the loop around them, checkpoints."""
+
+from jaxconv.training.loop import NonFiniteLossError, evaluate, train
+from jaxconv.training.step import TrainState, make_multi_step, make_train_step, new_state
+
+__all__ = [
+    "NonFiniteLossError",
+    "TrainState",
+    "evaluate",
+    "make_multi_step",
+    "make_train_step",
+    "new_state",
+    "train",
+]

@@ -1,0 +1,44 @@
+"""Checkpoints of a training state, through Orbax (the extra `jaxconv[experiments]` installs it)."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxconv.training.step import TrainState
+
+__all__ = ["Checkpoints"]
+
+
+class Checkpoints:
+    """The last checkpoints of one run, in a folder of its own; a save is atomic, so a run that dies leaves the last one.
+
+    Args:
+        directory: the folder; made if it is not there.
+        keep: how many of the latest to keep.
+    """
+
+    def __init__(self, directory: Path | str, *, keep: int = 1):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Writes the state, under its step number."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(_storable(state)))
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The latest state, of the shapes, dtypes and devices of `like`; None if there is none."""
+        latest = self._manager.latest_step()
+        if latest is None:
+            return None
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
+        state = TrainState(*self._manager.restore(latest, args=ocp.args.StandardRestore(target)))
+        return state._replace(key=jax.random.wrap_key_data(state.key))
+
+    def close(self) -> None:
+        """Ends the manager's background work."""
+        self._manager.close()
+
+
+def _storable(state: TrainState) -> TrainState:
+    return state._replace(key=jax.random.key_data(state.key))

@@ -1,0 +1,93 @@
+"""The training step: a pure function from (state, batch) to (state, metrics)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+__all__ = ["TrainState", "make_multi_step", "make_train_step", "new_state"]
+
+Params = Any
+Batch = Any
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that changes while training, as a pytree.
+
+    Args:
+        step: how many steps have been made.
+        params: the parameters.
+        opt_state: the optimizer's state.
+        key: the random key of the run; step number t uses fold_in(key, t), so a run can go on where it stopped.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: optax.OptState
+    key: jax.Array
+
+
+def new_state(params: Params, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """The state before the first step.
+
+    Example:
+        >>> state = new_state({"w": jnp.ones(3)}, optax.sgd(0.1), jax.random.key(0))
+        >>> int(state.step)
+        0
+    """
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+
+
+def make_train_step(
+    loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """A pure training step: params <- params + optimizer's update of dL/d params.
+
+    Args:
+        loss: (params, batch, key) -> (the scalar to minimise, more scalars to report); the key is new at every step, for
+            augmentation or dropout.
+        optimizer: any optax optimizer.
+
+    Returns:
+        (state, batch) -> (state, metrics), where metrics holds "loss" and what the loss function reports. It is not
+        jitted: use `jax.jit(step, donate_argnums=0)`, or `make_multi_step`.
+
+    Example:
+        >>> step = make_train_step(lambda params, batch, key: (((params - batch) ** 2).mean(), {}), optax.sgd(0.5))
+        >>> state = new_state(jnp.zeros(()), optax.sgd(0.5), jax.random.key(0))
+        >>> state, metrics = jax.jit(step, donate_argnums=0)(state, jnp.ones(4))
+        >>> float(state.params), float(metrics["loss"])
+        (1.0, 1.0)
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        (value, reported), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, opt_state, state.key), {"loss": value, **reported}
+
+    return step
+
+
+def make_multi_step(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Several steps in one dispatch: the step scanned over the leading axis of the batches, jitted, the state donated.
+
+    Example:
+        >>> step = make_train_step(lambda params, batch, key: (((params - batch) ** 2).mean(), {}), optax.sgd(0.25))
+        >>> state = new_state(jnp.zeros(()), optax.sgd(0.25), jax.random.key(0))
+        >>> state, metrics = make_multi_step(step)(state, jnp.ones((3, 4)))
+        >>> int(state.step), metrics["loss"].tolist()
+        (3, [1.0, 0.25, 0.0625])
+    """
+
+    def multi_step(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(step, state, batches)
+
+    return jax.jit(multi_step, donate_argnums=0)
