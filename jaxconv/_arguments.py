@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 # float64 first: the order in which messages list them.
 FLOAT_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def float_arrays(**named) -> list[jax.Array]:
-    """The arguments as arrays of one floating dtype; None (an optional argument left out) stays None.
+    """The arguments as arrays of one floating dtype, made to vary alike; None (an argument left out) stays None.
 
     Raises:
         TypeError: an argument is not an array, its dtype is not a floating one, or the dtypes differ.
@@ -22,7 +23,27 @@ def float_arrays(**named) -> list[jax.Array]:
             f"{', '.join(dtypes)}: got mixed dtypes ({given}), expected one dtype: convert with .astype, for example "
             f".astype('{first}'); nothing is promoted silently"
         )
-    return list(arrays.values())
+    return varying_alike(*arrays.values())
+
+
+def varying_alike(*arrays) -> list:
+    """The arrays, inside shard_map each varying over every mesh axis that any of them varies over; None stays None.
+
+    A backward rule must return cotangents that vary as its arguments do, and all of them depend on dy. JAX makes the
+    operands of its own operations alike in the same way; the transpose of the cast is the sum over the axis, so the
+    gradient of replicated parameters comes out summed over the devices.
+    """
+    present = [a for a in arrays if a is not None]
+    axes = frozenset().union(*(_varying(a) for a in present))
+    return [None if a is None else _vary(a, axes - _varying(a)) for a in arrays]
+
+
+def _varying(a) -> frozenset:
+    return jax.typeof(a).manual_axis_type.varying
+
+
+def _vary(a, axes: frozenset):
+    return lax.pcast(a, tuple(sorted(axes)), to="varying") if axes else a
 
 
 def integer_array(name: str, value) -> jax.Array:

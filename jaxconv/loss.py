@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import float_arrays, integer_array
+from jaxconv._arguments import float_arrays, integer_array, varying_alike
 from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
 
 __all__ = ["softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels"]
@@ -168,4 +168,4 @@ def softmax_cross_entropy_with_integer_labels(logits: jax.Array, labels: jax.Arr
             f"labels: got shape {labels.shape}, expected {expected}: one class per example, for logits of shape "
             f"{logits.shape} with the classes along axis {axis}"
         )
-    return _hard_jit(axes, logits, labels)
+    return _hard_jit(axes, *varying_alike(logits, labels))

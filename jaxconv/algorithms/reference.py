@@ -80,9 +80,9 @@ def extremum(x, window, largest):
     values = jnp.stack([read(x, window, i, fill) for i in window.taps()])
     # A NaN is the extremum of its window; among equals the first tap on the input wins, never one on the padding.
     score = jnp.where(jnp.isnan(values), jnp.inf, values if largest else -values)
-    best = jnp.isnan(values) | ((score == score.max(0)) & ~jnp.isnan(values).any(0))
+    best = jnp.isnan(values) | ((score == score.max(0, keepdims=True)) & ~jnp.isnan(values).any(0, keepdims=True))
     on_input = jnp.stack([read(inside, window, i, False) for i in window.taps()])
-    tap = jnp.argmax(best.astype(jnp.int32) * (1 + on_input), axis=0)
+    tap = jnp.argmax(best.astype(jnp.int32) * (1 + on_input.astype(jnp.int32)), axis=0)
     y = jnp.take_along_axis(values, tap[None], axis=0)[0]
     return y, tap.astype(tap_dtype(window))
 

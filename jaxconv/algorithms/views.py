@@ -12,11 +12,13 @@ UNROLLED = 32
 
 def fold(body, carry, items):
     """carry = body(carry, number, item) for every item, a tuple of ints: written out, or as a loop if there are many."""
-    if len(items) <= UNROLLED:
-        for number, item in enumerate(items):
-            carry = body(carry, number, item)
+    # With a loop, the first item still comes before it: from then on the carry has the type that the body gives it.
+    written_out = len(items) if len(items) <= UNROLLED else 1
+    for number, item in enumerate(items[:written_out]):
+        carry = body(carry, number, item)
+    if written_out == len(items):
         return carry
-    numbered = (jnp.arange(len(items), dtype=jnp.int32), jnp.asarray(items, jnp.int32))
+    numbered = (jnp.arange(1, len(items), dtype=jnp.int32), jnp.asarray(items[1:], jnp.int32))
     return lax.scan(lambda carry, item: (body(carry, item[0], tuple(item[1])), None), carry, numbered)[0]
 
 
@@ -50,4 +52,5 @@ def sliced(a, starts, sizes, strides):
     strides = (1, *strides, 1)
     if all(isinstance(start, int) for start in starts):
         return lax.slice(a, starts, [start + size for start, size in zip(starts, sizes, strict=True)], strides)
+    starts = [jnp.asarray(start, jnp.int32) for start in starts]
     return lax.slice(lax.dynamic_slice(a, starts, sizes), (0,) * a.ndim, sizes, strides)

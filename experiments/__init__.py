@@ -1,0 +1,1 @@
+"""Experiments: one script is one claim; `python -m experiments.NAME --help`."""

@@ -1,0 +1,73 @@
+"""The figures of the experiments, drawn with matplotlib without a display."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
+
+__all__ = ["curves", "filters", "mistakes"]
+
+
+def curves(records: list[dict], path: Path) -> None:
+    """Loss and accuracy over the epochs, training and test."""
+    epochs = [record["epoch"] for record in records]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axes, quantity in ((left, "loss"), (right, "accuracy")):
+        for name, style in (("train", "--"), ("test", "-")):
+            values = [record[f"{name}_{quantity}"] for record in records]
+            axes.plot(epochs, values, style, marker="o", markersize=3, label=f"{name} ({values[-1]:.4f} at the end)")
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    left.set_yscale("log")
+    figure.suptitle("Training (with random shifts) and test")
+    _save(figure, path)
+
+
+def filters(w: np.ndarray, path: Path) -> None:
+    """The filters of a first layer, a kernel (R, R, C, K); the mean over C, red positive and blue negative."""
+    images = w.mean(2).transpose(2, 0, 1)
+    most = np.abs(images).max()
+    figure, grid = _grid(len(images), columns=8, title=f"The {len(images)} learned filters of the first layer")
+    for axes, image in zip(grid, images, strict=False):
+        shown = axes.imshow(image, cmap="RdBu_r", vmin=-most, vmax=most)
+    figure.colorbar(shown, ax=grid, shrink=0.7, label="weight")
+    _save(figure, path)
+
+
+def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path: Path, most: int = 40) -> None:
+    """The test images that the net got wrong, at most so many, each with its label and what the net took it for."""
+    (wrong,) = np.nonzero(labels != predicted)
+    shown = wrong[:most]
+    title = f"{len(wrong)} mistakes among {len(labels)} test images (label → prediction)"
+    if len(shown) < len(wrong):
+        title += f", the first {len(shown)}"
+    figure, grid = _grid(len(shown), columns=8, title=title)
+    for axes, number in zip(grid, shown, strict=False):
+        axes.imshow(images[number, :, :, 0], cmap="gray_r")
+        axes.set_title(f"{labels[number]} → {predicted[number]}", fontsize=10)
+    _save(figure, path)
+
+
+def _grid(count: int, columns: int, title: str) -> tuple[plt.Figure, list[Axes]]:
+    """At least `count` axes without ticks, in rows; those not needed are hidden."""
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    figure, grid = plt.subplots(rows, columns, figsize=(max(6.0, 1.1 * columns), 1.25 * rows + 0.8), squeeze=False, layout="constrained")
+    for number, axes in enumerate(grid.flat):
+        axes.set(xticks=[], yticks=[])
+        axes.set_visible(number < count)
+    figure.suptitle(title)
+    return figure, list(grid.flat)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

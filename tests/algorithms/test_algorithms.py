@@ -1,0 +1,187 @@
+"""Every algorithm computes the formulas: exactly on small integers, closely on random numbers."""
+
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import assert_close, normal, random_conv_case, small_integers
+
+from jaxconv import algorithms
+from jaxconv.algorithms import reference, rows, taps, views, xla
+from jaxconv.algorithms.dtypes import tap_dtype
+from jaxconv.geometry import conv_window, pool_window
+
+CONV_ALGORITHMS = [xla, rows]
+POOL_ALGORITHMS = [taps]
+FORMS = ("conv", "input_grad", "kernel_grad")
+
+
+def conv_arguments(make, case, seed):
+    """x, w and dy in the plain layout."""
+    spatial, window = case.spatial, case.window
+    return make(
+        seed,
+        (2, *spatial, case.channels),
+        (*case.kernel, case.channels // case.options["groups"], case.features),
+        (2, *window.output_size, case.features),
+    )
+
+
+def operands(form, x, w, dy):
+    return {"conv": (x, w), "input_grad": (dy, w), "kernel_grad": (x, dy)}[form]
+
+
+def brute_force(form, x, w, dy, window, groups):
+    """The trilinear form's three partial derivatives, one product at a time."""
+    x, w, dy = (np.asarray(a, np.float64) for a in (x, w, dy))
+    y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
+    per_group, outputs = w.shape[-2], w.shape[-1] // groups
+    for p in np.ndindex(*window.output_size):
+        for i in window.taps():
+            u = tuple(
+                s * a + d * b - low
+                for a, b, s, d, (low, _) in zip(p, i, window.strides, window.dilation, window.padding, strict=True)
+            )
+            if not all(0 <= position < n for position, n in zip(u, window.input_size, strict=True)):
+                continue
+            for g in range(groups):
+                c = slice(g * per_group, (g + 1) * per_group)
+                k = slice(g * outputs, (g + 1) * outputs)
+                y[:, *p, k] += x[:, *u, c] @ w[*i, :, k]
+                dx[:, *u, c] += dy[:, *p, k] @ w[*i, :, k].T
+                dw[*i, :, k] += x[:, *u, c].T @ dy[:, *p, k]
+    return {"conv": y, "input_grad": dx, "kernel_grad": dw}[form]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_reference_is_the_formula(form):
+    rng = random.Random(form)
+    for seed in range(8):
+        case = random_conv_case(rng, most=5)
+        x, w, dy = conv_arguments(small_integers, case, seed)
+        a, b = operands(form, x, w, dy)
+        groups = case.options["groups"]
+        found = getattr(reference, form)(a, b, case.window, groups, None, jnp.float32)
+        assert np.array_equal(found, brute_force(form, x, w, dy, case.window, groups))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("algorithm", [a for a in CONV_ALGORITHMS], ids=lambda module: module.__name__.split(".")[-1])
+def test_convolution_algorithms(algorithm, form):
+    if not hasattr(algorithm, form):
+        pytest.skip("has no such form")
+    rng = random.Random(form)
+    for seed in range(15):
+        case = random_conv_case(rng)
+        groups = rng.choice([1, case.options["groups"]])
+        case.options["groups"] = groups
+        for make in (small_integers, normal):
+            x, w, dy = conv_arguments(make, case, seed)
+            a, b = operands(form, x, w, dy)
+            found, expected = jax.jit(
+                lambda a, b, case=case, groups=groups: [
+                    getattr(module, form)(a, b, case.window, groups, None, a.dtype) for module in (algorithm, reference)
+                ]
+            )(a, b)
+            if make is small_integers:
+                assert jnp.array_equal(found, expected), case
+            else:
+                assert_close(found, expected, length=case.length)
+
+
+@pytest.mark.parametrize("low", [-7, -2, 9])
+@pytest.mark.parametrize("form", FORMS)
+def test_crops_beyond_the_input(low, form):
+    # More is cropped on one side than the input has, and padding on the other side makes up for it.
+    for stride in (1, 3):
+        window = conv_window((5,), (2,), strides=stride, dilation=2, padding=[(low, 4 - low)])
+        x, w, dy = small_integers(0, (2, 5, 2), (2, 2, 3), (2, *window.output_size, 3))
+        a, b = operands(form, x, w, dy)
+        expected = brute_force(form, x, w, dy, window, 1)
+        assert np.array_equal(getattr(xla, form)(a, b, window, 1, None, jnp.float32), expected)
+        assert np.array_equal(getattr(reference, form)(a, b, window, 1, None, jnp.float32), expected)
+
+
+def test_four_spatial_axes_on_every_platform():
+    case_window = conv_window((3, 4, 3, 3), (2, 2, 1, 2), strides=(1, 2, 1, 1), padding=1)
+    x, w, dy = small_integers(1, (2, 3, 4, 3, 3, 2), (2, 2, 1, 2, 2, 3), (2, *case_window.output_size, 3))
+    for form in FORMS:
+        a, b = operands(form, x, w, dy)
+        call = jax.jit(lambda a, b, f=getattr(algorithms, form): f(a, b, case_window, 1, None, jnp.float32))
+        assert np.array_equal(call(a, b), brute_force(form, x, w, dy, case_window, 1))
+        # Elsewhere than on a CPU no convolution over four axes is asked for.
+        for platform in ("cuda", "tpu"):
+            assert "stablehlo.convolution" not in call.trace(a, b).lower(lowering_platforms=(platform,)).as_text()
+
+
+def random_pool_window(rng):
+    while True:
+        ndim = rng.choice([1, 2, 2, 3])
+        try:
+            return pool_window(
+                [rng.randint(1, 7) for _ in range(ndim)],
+                [rng.randint(1, 3) for _ in range(ndim)],
+                strides=[rng.randint(1, 4) for _ in range(ndim)],
+                padding=[(rng.randint(-1, 3), rng.randint(-1, 3)) for _ in range(ndim)],
+                dilation=[rng.randint(1, 3) for _ in range(ndim)],
+                ceil_mode=rng.random() < 0.5,
+            )
+        except ValueError:
+            continue
+
+
+@pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
+@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
+    monkeypatch.setattr(views, "UNROLLED", unrolled)
+    rng = random.Random(1)
+    for seed in range(12):
+        window = random_pool_window(rng)
+        x, dy = small_integers(seed, (2, *window.input_size, 3), (2, *window.output_size, 3))
+        special = jnp.asarray(np.random.default_rng(seed).choice([0.0, np.nan, np.inf, -np.inf], x.shape, p=[0.7, 0.1, 0.1, 0.1]))
+        x_special = x + special.astype(x.dtype)
+
+        def results(module, x, x_special, dy, window=window):
+            found = [module.window_sum(x, window), module.window_sum_grad(dy, window)]
+            for values in (x, x_special):
+                for largest in (True, False):
+                    y, tap = module.extremum(values, window, largest)
+                    found += [y, module.extremum_grad(dy, tap, window)]
+            return found
+
+        def values_alone(x, x_special, window=window):
+            return [algorithm.extremum_value(v, window, largest) for v in (x, x_special) for largest in (True, False)]
+
+        expected = jax.jit(lambda *args: results(reference, *args))(x, x_special, dy)
+        found = jax.jit(lambda *args: results(algorithm, *args))(x, x_special, dy)
+        for one, other in zip(found, expected, strict=True):
+            assert jnp.array_equal(one, other, equal_nan=True), window
+        for one, other in zip(jax.jit(values_alone)(x, x_special), expected[2::2], strict=True):
+            assert jnp.array_equal(one, other, equal_nan=True), window
+
+
+def test_kernel_gradient_as_a_loop(monkeypatch):
+    monkeypatch.setattr(views, "UNROLLED", 1)
+    window = conv_window((6, 7), (3, 2), strides=(1, 2), padding=1)
+    x, dy = small_integers(0, (2, 6, 7, 4), (2, *window.output_size, 6))
+    found = rows.kernel_grad(x, dy, window, 2, None, jnp.float32)
+    assert jnp.array_equal(found, reference.kernel_grad(x, dy, window, 2, None, jnp.float32))
+
+
+def test_large_windows_stay_small_programs():
+    window = pool_window((40, 40), (31, 31), strides=1)
+    x = jnp.ones((1, 40, 40, 2), jnp.float32)
+    for function in (
+        lambda x: taps.extremum(x, window, True),
+        lambda x: taps.extremum_grad(x[:, :10, :10], jnp.zeros((1, 10, 10, 2), tap_dtype(window)), window),
+        lambda x: taps.window_sum_grad(taps.window_sum(x, window), window),
+    ):
+        assert len(jax.jit(function).lower(x).as_text().splitlines()) < 400
+
+
+def test_tap_dtype_is_a_byte_up_to_255_taps():
+    assert tap_dtype(pool_window((20, 20), (15, 17))) == jnp.uint8
+    assert tap_dtype(pool_window((20, 20), (16, 16))) == jnp.uint16
+    assert tap_dtype(pool_window((300, 300), (256, 256))) == jnp.uint32

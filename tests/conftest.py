@@ -1,0 +1,12 @@
+"""Strict JAX for every test: float64 exists, no dtype and no rank is promoted silently, several devices are there."""
+
+import os
+
+# Before JAX starts: shard_map needs more than one device.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,271 @@
+"""conv, conv_input_grad, conv_kernel_grad: values and all derivatives against plain lax, options, errors."""
+
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from support import (
+    assert_close,
+    check_gradients,
+    check_shard_map,
+    check_transformations,
+    normal,
+    random_conv_case,
+    small_integers,
+)
+
+from jaxconv import conv, conv_input_grad, conv_kernel_grad
+
+
+def ops_of(case):
+    """The three ops with a case's options, and lax's counterparts made by jax.vjp."""
+    x0, w0, b0 = (jnp.zeros(shape) for shape in (case.x_shape, case.w_shape, (case.features,)))
+
+    def lax_input_grad(dy, w):
+        return jax.vjp(lambda x: case.lax_conv(x, w, b0), x0)[1](dy)[0]
+
+    def lax_kernel_grad(x, dy):
+        return jax.vjp(lambda w: case.lax_conv(x, w, b0), w0)[1](dy)[0]
+
+    options = case.options
+    return {
+        "conv": (
+            lambda x, w, b: conv(x, w, b, **options),
+            case.lax_conv,
+            (case.x_shape, case.w_shape, (case.features,)),
+        ),
+        "conv_input_grad": (
+            lambda dy, w: conv_input_grad(dy, w, case.spatial, **options),
+            lax_input_grad,
+            (case.y_shape, case.w_shape),
+        ),
+        "conv_kernel_grad": (
+            lambda x, dy: conv_kernel_grad(x, dy, case.kernel, **options),
+            lax_kernel_grad,
+            (case.x_shape, case.y_shape),
+        ),
+    }
+
+
+OPS = ("conv", "conv_input_grad", "conv_kernel_grad")
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_with_no_option_at_its_default(name, seed):
+    case = random_conv_case(random.Random(f"{name} {seed}"))
+    op, reference, shapes = ops_of(case)[name]
+    check_gradients(op, reference, normal(seed, *shapes), length=case.length)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", OPS)
+def test_transformations_with_no_option_at_its_default(name, seed):
+    case = random_conv_case(random.Random(f"{name} transformed {seed}"), most=4)
+    op, reference, shapes = ops_of(case)[name]
+    check_transformations(op, reference, normal(seed, *shapes), length=case.length)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_shard_map(name):
+    options = {"strides": 2, "padding": 1, "groups": 2}
+    op = {
+        "conv": lambda x, w: conv(x, w, **options),
+        "conv_input_grad": lambda dy, w: conv_input_grad(dy, w, (6, 5), **options),
+        "conv_kernel_grad": lambda x, dy: conv_kernel_grad(x, dy, (3, 3), **options),
+    }[name]
+    x, w, dy = normal(0, (4, 6, 5, 2), (3, 3, 1, 4), (4, 3, 3, 4))
+    if name == "conv_kernel_grad":
+        pytest.skip("its result sums over the batch, so a sum of sines over shards is another function")
+    args = {"conv": (x, w), "conv_input_grad": (dy, w)}[name]
+    check_shard_map(op, args, (True, False), length=200)
+
+
+def test_every_batch_shape_is_the_same_convolution():
+    x, w, b = small_integers(0, (2, 3, 6, 5, 4), (3, 2, 2, 6), (6,))
+    options = {"strides": (1, 2), "padding": "SAME", "groups": 2}
+    many = conv(x, w, b, **options)
+    one = conv(x.reshape(6, 6, 5, 4), w, b, **options)
+    assert jnp.array_equal(many, one.reshape(many.shape))
+    assert jnp.array_equal(conv(x[1, 2], w, b, **options), many[1, 2])
+
+
+def test_flipped_kernel_is_the_true_convolution():
+    x, w = normal(0, (9,), (4,))
+    y = conv(x[:, None], w[:, None, None], padding=3, flip_kernel=True)
+    assert_close(y[:, 0], jnp.convolve(x, w), length=4)
+
+
+def test_depthwise_keeps_channels_apart():
+    x, w = small_integers(0, (2, 8, 8, 3), (3, 3, 1, 6))
+    y = conv(x, w, groups=3)
+    for c in range(3):
+        alone = conv(x[..., c : c + 1], w[..., 2 * c : 2 * c + 2])
+        assert jnp.array_equal(y[..., 2 * c : 2 * c + 2], alone)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_lowers_for_every_platform(platform):
+    x, w = (jnp.ones(shape, jnp.float32) for shape in ((2, 8, 8, 4), (3, 3, 2, 4)))
+    grads = jax.jit(jax.grad(lambda x, w: conv(x, w, groups=2).sum(), (0, 1)))
+    text = grads.trace(x, w).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 2  # both gradients are lax convolutions there; the forward is dead
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_dtypes_are_kept_and_sums_made_in_float32(dtype):
+    # 2048 + 1 + 1 + ...: in float16 or bfloat16 every addition of 1 to 2048 is lost.
+    x = jnp.ones((1, 3, 4096), dtype).at[0, :, 0].set(2048)
+    w = jnp.ones((1, 4096, 1), dtype)
+    y = conv(x, w)
+    assert y.dtype == dtype
+    assert y[0, 0, 0] == jnp.asarray(2048 + 4095, dtype)
+    dx, dw = jax.grad(lambda x, w: conv(x, w).sum(), (0, 1))(x, w)
+    assert dx.dtype == dw.dtype == dtype
+    dy = jnp.ones((1, 6000, 1), dtype).at[0, 0, 0].set(2048)
+    assert conv_kernel_grad(jnp.ones((1, 6000, 1), dtype), dy, 1)[0, 0, 0] == jnp.asarray(2048 + 5999, dtype)
+    assert conv_input_grad(x, w.reshape(1, 1, 4096), 3)[0, 0, 0] == jnp.asarray(2048 + 4095, dtype)
+    db = jax.grad(lambda b: jnp.vdot(conv(dy, jnp.ones((1, 1, 1), dtype), b), dy))(jnp.zeros(1, dtype))
+    assert db[0] == jnp.asarray(2048 + 5999, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_preferred_element_type_keeps_the_sum_and_has_gradients(dtype):
+    x, w, b = small_integers(0, (2, 5, 5, 64), (3, 3, 64, 2), (2,), dtype=dtype)
+    y = conv(x, w, b, preferred_element_type="float32")
+    assert y.dtype == jnp.float32
+    assert jnp.array_equal(y, conv(*(a.astype("float32") for a in (x, w, b))))
+    grads = jax.grad(lambda *a: conv(*a, preferred_element_type="float32").sum(), (0, 1, 2))(x, w, b)
+    assert [g.dtype for g in grads] == [dtype] * 3
+    plain = jax.grad(lambda *a: conv(*a).sum(), (0, 1, 2))(*(a.astype("float32") for a in (x, w, b)))
+    for ours, exact in zip(grads, plain, strict=True):
+        assert jnp.array_equal(ours, exact.astype(dtype))
+    second = jax.grad(lambda x: jax.grad(lambda x: (conv(x, w, preferred_element_type="float32") ** 2).sum())(x).sum())
+    assert second(x).dtype == dtype
+
+
+def test_empty_batch_gives_zeros_and_zero_gradients():
+    x, w, b = jnp.zeros((0, 6, 6, 2)), jnp.ones((3, 3, 2, 4)), jnp.ones(4)
+    assert conv(x, w, b).shape == (0, 4, 4, 4)
+    dx, dw, db = jax.grad(lambda x, w, b: conv(x, w, b).sum(), (0, 1, 2))(x, w, b)
+    assert dx.shape == x.shape
+    assert not dw.any()
+    assert not db.any()
+    assert dw.shape == w.shape
+    assert db.shape == b.shape
+    assert conv_input_grad(jnp.zeros((0, 4, 4, 4)), w, 6).shape == (0, 6, 6, 2)
+    assert not conv_kernel_grad(x, jnp.zeros((0, 4, 4, 4)), (3, 3)).any()
+
+
+@pytest.mark.parametrize(("x", "w"), [((2, 0, 3), (3, 3, 4)), ((2, 5, 0), (3, 0, 4)), ((2, 5, 3), (3, 3, 0))])
+def test_other_empty_axes_give_zeros(x, w):
+    x, w, b = jnp.zeros(x), jnp.ones(w), jnp.ones(w[-1])
+    y = conv(x, w, b, padding=2)
+    assert jnp.array_equal(y, jnp.ones_like(y))  # nothing but the bias
+    dx, dw = jax.grad(lambda x, w: conv(x, w, padding=2).sum(), (0, 1))(x, w)
+    assert dx.shape == x.shape
+    assert dw.shape == w.shape
+    assert not dw.any()
+
+
+def test_one_dispatch_when_called_eagerly():
+    x, w = jnp.ones((1, 6, 6, 2)), jnp.ones((3, 3, 2, 4))
+    jaxpr = jax.make_jaxpr(lambda x, w: conv(x, w, padding="SAME", strides=2))(x, w)
+    assert [equation.primitive.name for equation in jaxpr.eqns] in (["jit"], ["pjit"])
+
+
+def test_saves_only_its_arguments():
+    x, w, b = normal(0, (2, 6, 6, 2), (3, 3, 2, 4), (4,))
+    _, vjp = jax.vjp(lambda x, w, b: conv(x, w, b, strides=2, data_format="channels_last"), x, w, b)
+    assert sorted(leaf.shape for leaf in jax.tree.leaves(vjp)) == sorted(a.shape for a in (x, w, b))
+
+
+def test_plain_jvp_is_refused_by_jax():
+    x, w = jnp.ones((1, 5, 1)), jnp.ones((3, 1, 1))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: conv(x, w), (x,), (x,))
+
+
+def test_numpy_arguments_and_precisions():
+    x, w = np.ones((1, 5, 1), np.float32), np.ones((3, 1, 1), np.float32)
+    for precision in ("highest", lax.Precision.DEFAULT, (lax.Precision.HIGH, lax.Precision.HIGH)):
+        assert conv(x, w, precision=precision).dtype == jnp.float32
+
+
+X, W, DY = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 8, 8, 4), (3, 3, 4, 6), (2, 6, 6, 6)))
+
+
+def like(array, shape=None, dtype=None):
+    return jax.ShapeDtypeStruct(shape or array.shape, dtype or array.dtype)
+
+
+ERRORS = {
+    "channel mismatch": (
+        lambda: (conv, (X, like(W, (3, 3, 5, 6)))), ValueError,
+        r"w: got shape \(3, 3, 5, 6\) with 5 input channels per group, expected .*= 4/1 = 4: x has 4 channels; change w's axis -2 to 4",
+    ),
+    "channel mismatch with groups": (
+        lambda: (lambda x, w: conv(x, w, groups=2), (X, W)), ValueError,
+        r"w: got shape \(3, 3, 4, 6\) with 4 input channels per group, expected .*= 4/2 = 2.*or groups to 1",
+    ),
+    "groups that do not divide C": (
+        lambda: (lambda x, w: conv(x, w, groups=3), (X, like(W, (3, 3, 1, 6)))), ValueError,
+        r"groups: got 3, which does not divide the 4 input channels; expected a divisor of 4 \(C, input\) and of 6 \(K, output\)",
+    ),
+    "groups that do not divide K": (
+        lambda: (lambda x, w: conv(x, w, groups=4), (X, like(W, (3, 3, 1, 6)))), ValueError,
+        r"groups: got 4, which does not divide the 6 output channels",
+    ),
+    "groups below 1": (lambda: (lambda x, w: conv(x, w, groups=0), (X, W)), ValueError, r"groups: got 0, expected an int, at least 1"),
+    "groups of the wrong type": (lambda: (lambda x, w: conv(x, w, groups=1.0), (X, W)), TypeError, r"groups: got 1.0, expected an int"),
+    "kernel larger than the padded input": (
+        lambda: (conv, (like(X, (2, 2, 8, 4)), W)), ValueError,
+        r"kernel_size: got 3 taps with dilation 1 on spatial axis 0, which span 3 positions, but the padded input has 2 .*use a smaller",
+    ),
+    "strides below 1": (lambda: (lambda x, w: conv(x, w, strides=0), (X, W)), ValueError, r"strides: got 0, expected an int, or 2 ints"),
+    "dilation below 1": (lambda: (lambda x, w: conv(x, w, dilation=(1, 0)), (X, W)), ValueError, r"dilation: got \(1, 0\), expected an int, or 2"),
+    "wrong padding string": (lambda: (lambda x, w: conv(x, w, padding="same_"), (X, W)), ValueError, r"padding: got 'same_', expected one of 'VALID'"),
+    "wrong number of pairs": (
+        lambda: (lambda x, w: conv(x, w, padding=[(1, 1)] * 3), (X, W)), ValueError, r"padding: got .*which has 3 entries, expected one entry per spatial axis \(2\)",
+    ),
+    "too few axes in x": (lambda: (conv, (like(X, (8, 4)), W)), ValueError, r"x: got shape \(8, 4\) with 2 axes, expected \(\*batch, \*spatial, C\): at least 3 axes"),
+    "too few axes in w": (lambda: (conv, (X, like(W, (4, 6)))), ValueError, r"w: got shape \(4, 6\) with 2 axes, expected .*use dense"),
+    "integer input": (lambda: (conv, (like(X, dtype="int32"), W)), TypeError, r"x: got dtype int32, expected one of float64, float32, bfloat16, float16: convert with .astype"),
+    "boolean kernel": (lambda: (conv, (X, like(W, dtype="bool"))), TypeError, r"w: got dtype bool, expected one of"),
+    "complex input": (lambda: (conv, (like(X, dtype="complex64"), W)), TypeError, r"x: got dtype complex64, expected one of"),
+    "mixed dtypes": (lambda: (conv, (X, like(W, dtype="bfloat16"))), TypeError, r"x, w: got mixed dtypes \(x is float32, w is bfloat16\), expected one dtype"),
+    "bias of another dtype": (lambda: (conv, (X, W, jax.ShapeDtypeStruct((6,), "float16"))), TypeError, r"x, w, b: got mixed dtypes"),
+    "bias of another shape": (lambda: (conv, (X, W, jax.ShapeDtypeStruct((4,), "float32"))), ValueError, r"b: got shape \(4,\), expected \(6,\), one per output channel"),
+    "unknown data_format": (lambda: (lambda x, w: conv(x, w, data_format="NHWC"), (X, W)), ValueError, r"data_format: got 'NHWC', expected one of 'channels_last', 'channels_first'"),
+    "narrower preferred_element_type": (
+        lambda: (lambda x, w: conv(x, w, preferred_element_type="float16"), (X, W)), TypeError, r"preferred_element_type: got float16 for float32 arguments, expected a wider",
+    ),
+    "integer preferred_element_type": (lambda: (lambda x, w: conv(x, w, preferred_element_type="int32"), (X, W)), TypeError, r"preferred_element_type: got int32, expected one of"),
+    "dy of another size": (
+        lambda: (lambda dy, w: conv_input_grad(dy, w, 9), (DY, W)), ValueError,
+        r"dy: got shape \(2, 6, 6, 6\), expected \(2, 7, 7, 6\): the output of the convolution of an input of spatial size \(9, 9\)",
+    ),
+    "dy of other channels": (lambda: (lambda dy, w: conv_input_grad(dy, w, 8), (like(DY, (2, 6, 6, 5)), W)), ValueError, r"dy: got shape \(2, 6, 6, 5\), expected \(2, 6, 6, 6\)"),
+    "wrong input_size": (lambda: (lambda dy, w: conv_input_grad(dy, w, (8,)), (DY, W)), ValueError, r"input_size: got \(8,\), which has 1 entries"),
+    "kernel gradient of another size": (lambda: (lambda x, dy: conv_kernel_grad(x, dy, (2, 3)), (X, DY)), ValueError, r"dy: got shape \(2, 6, 6, 6\), expected \(2, 7, 6, 6\)"),
+    "kernel gradient of another batch": (
+        lambda: (lambda x, dy: conv_kernel_grad(x, dy, (3, 3)), (X, like(DY, (3, 6, 6, 6)))), ValueError, r"dy: got batch axes \(3,\) .*expected \(2,\), those of x",
+    ),
+    "kernel gradient with groups that do not divide": (lambda: (lambda x, dy: conv_kernel_grad(x, dy, 3, groups=4), (X, DY)), ValueError, r"groups: got 4, which does not divide the 6 output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_while_tracing(name):
+    make, error, message = ERRORS[name]
+    function, args = make()
+    with pytest.raises(error, match=message):
+        jax.eval_shape(function, *args)
+
+
+def test_a_list_is_not_an_array():
+    with pytest.raises(TypeError, match=r"x: got a list, expected an array: convert with jnp.asarray"):
+        conv([[1.0]], jnp.ones((1, 1, 1)))
