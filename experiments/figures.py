@@ -60,7 +60,9 @@ def _grid(count: int, columns: int, title: str) -> tuple[plt.Figure, list[Axes]]
     """At least `count` axes without ticks, in rows; those not needed are hidden."""
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
-    figure, grid = plt.subplots(rows, columns, figsize=(max(6.0, 1.1 * columns), 1.25 * rows + 0.8), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(max(6.0, 1.1 * columns), 1.25 * rows + 0.8), squeeze=False, layout="constrained"
+    )
     for number, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
         axes.set_visible(number < count)

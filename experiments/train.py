@@ -127,7 +127,8 @@ def random_shift(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
     n, *size = images.shape
     padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
     corners = jax.random.randint(key, (n, 2), 0, 2 * most + 1, dtype=jnp.int32)
-    return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (corner[0], corner[1], 0), size))(padded, corners)
+    zero = jnp.zeros((), corners.dtype)
+    return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, zero), size))(padded, corners)
 
 
 def check(settings: Settings) -> None:
@@ -153,9 +154,7 @@ def prepare_folder(settings: Settings) -> Path:
     """The folder of the run, made and seen to be writable; a run that is already there is not overwritten."""
     folder = settings.output or Path("runs") / f"train-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     stored = folder / "settings.json"
-    chosen = {
-        name: value for name, value in dataclasses.asdict(settings).items() if name not in ("output", "resume")
-    }
+    chosen = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ("output", "resume")}
     try:
         if stored.exists() and not settings.resume:
             raise UsageError(f"output: {folder} already holds a run: pass --resume to go on with it, or another folder")
@@ -163,13 +162,21 @@ def prepare_folder(settings: Settings) -> Path:
             if not stored.exists():
                 raise UsageError(f"resume: {folder} holds no run to go on with")
             earlier = json.loads(stored.read_text())
-            different = [f"{name} {earlier.get(name)!r} -> {chosen[name]!r}" for name in chosen if earlier.get(name) != chosen[name]]
+            different = [
+                f"{name} {earlier.get(name)!r} -> {chosen[name]!r}"
+                for name in chosen
+                if earlier.get(name) != chosen[name]
+            ]
             if different:
-                raise UsageError(f"resume: {folder} was started with other settings ({'; '.join(different)}): pass the same")
+                raise UsageError(
+                    f"resume: {folder} was started with other settings ({'; '.join(different)}): pass the same"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         stored.write_text(json.dumps(chosen, indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"output: cannot write to {folder} ({error.strerror}): pass a folder that can be written") from error
+        raise UsageError(
+            f"output: cannot write to {folder} ({error.strerror}): pass a folder that can be written"
+        ) from error
     return folder
 
 

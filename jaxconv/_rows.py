@@ -18,9 +18,9 @@ def row_normaliser(x, axis: Axis):
     return largest, jnp.sum(jnp.exp(x - largest), axis, keepdims=True)
 
 
-def probabilities(x, largest, total):
-    """softmax(x) from x and its row_normaliser."""
-    return jnp.exp(x.astype(total.dtype) - largest) / total
+def probabilities(x, largest, total, factor=1.0):
+    """factor · softmax(x), from x and its row_normaliser, for a factor that is one number per row."""
+    return jnp.exp(x.astype(total.dtype) - largest) * (factor / total)
 
 
 def checked_axis(axis: int | Sequence[int], shape: tuple[int, ...]) -> Axis:
@@ -32,5 +32,7 @@ def checked_axis(axis: int | Sequence[int], shape: tuple[int, ...]) -> Axis:
         raise TypeError(f"axis: got {given!r}, expected an int or a tuple of ints") from None
     ndim = len(shape)
     if not axes or any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
-        raise ValueError(f"axis: got {given!r} for shape {shape}, expected distinct axes between {-ndim} and {ndim - 1}")
+        raise ValueError(
+            f"axis: got {given!r} for shape {shape}, expected distinct axes between {-ndim} and {ndim - 1}"
+        )
     return tuple(sorted(a % ndim for a in axes))

@@ -76,9 +76,7 @@ class Window:
         """O = (N + l + h − d(R−1) − 1)//s + 1."""
         return tuple(
             (n + low + high - extent) // s + 1
-            for n, (low, high), extent, s in zip(
-                self.input_size, self.padding, self.extent, self.strides, strict=True
-            )
+            for n, (low, high), extent, s in zip(self.input_size, self.padding, self.extent, self.strides, strict=True)
         )
 
     @functools.cached_property
@@ -357,7 +355,8 @@ def check_channels(channels: int, w_shape: Sequence[int], groups) -> int:
         raise ValueError(
             f"w: got shape {tuple(w_shape)} with {per_group} input channels per group, expected (*kernel, C/groups, K) "
             f"with C/groups = {channels}/{groups} = {expected}: x has {channels} channels; change w's axis -2 to "
-            f"{expected}, or groups" + (f" to {channels // per_group}" if per_group and channels % per_group == 0 else "")
+            f"{expected}, or groups"
+            + (f" to {channels // per_group}" if per_group and channels % per_group == 0 else "")
         )
     return groups
 

@@ -22,26 +22,23 @@ _soft = jax.custom_vjp(_soft_primal, nondiff_argnums=(0,))
 
 def _soft_fwd(axis: Axis, logits, labels):
     largest, total = row_normaliser(logits, axis)
-    labels_, logp = labels.astype(total.dtype), _log_probabilities(logits, largest, total)
-    # 0·log 0 is 0: a class ruled out on both sides costs nothing.
-    loss = -jnp.sum(jnp.where(labels_ == 0, 0, labels_ * logp), axis)
-    return loss.astype(logits.dtype), (logits, labels, largest, total)
+    labels_ = labels.astype(total.dtype)
+    mass = jnp.sum(labels_, axis, keepdims=True)
+    # L = sum_j t_j·(log sum_i exp(z_i) − z_j). 0·log 0 is 0: a class ruled out on both sides costs nothing.
+    products = jnp.where(labels_ == 0, 0, labels_ * (logits.astype(total.dtype) - largest))
+    loss = jnp.squeeze(mass * jnp.log(total), axis) - jnp.sum(products, axis)
+    return loss.astype(logits.dtype), (logits, labels, largest, total, mass)
 
 
 def _soft_bwd(axis: Axis, saved, dloss):
     # L = −sum_j t_j·log p_j, log p_j = z_j − log sum_i exp(z_i), dlog p_j/dz_i = [i = j] − p_i:
     #   dz_i = (p_i·sum_j t_j − t_i)·dL        softmax − target when the t_j sum to 1
     #   dt_i = −log p_i · dL
-    logits, labels, largest, total = saved
-    labels_ = labels.astype(total.dtype)
+    logits, labels, largest, total, mass = saved
     dloss = jnp.expand_dims(dloss.astype(total.dtype), axis)
-    dlogits = (probabilities(logits, largest, total) * jnp.sum(labels_, axis, keepdims=True) - labels_) * dloss
-    dlabels = -_log_probabilities(logits, largest, total) * dloss
+    dlogits = (probabilities(logits, largest, total, mass) - labels.astype(total.dtype)) * dloss
+    dlabels = (jnp.log(total) + largest - logits.astype(total.dtype)) * dloss
     return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
-
-
-def _log_probabilities(logits, largest, total):
-    return logits.astype(total.dtype) - largest - jnp.log(total)
 
 
 _soft.defvjp(_soft_fwd, _soft_bwd)
@@ -70,7 +67,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, axis: int = -1) 
     Raises:
         ValueError: shapes that differ, axis out of range. TypeError: arguments that are not floating arrays of one dtype.
 
-    Saved for the backward: the logits and labels themselves, and two numbers per row.
+    Saved for the backward: the logits and labels themselves, and three numbers per row.
 
     Reference: `optax.losses.softmax_cross_entropy`; C. Bishop, Pattern recognition and machine learning (2006),
     section 4.3.4.
@@ -101,25 +98,24 @@ _hard = jax.custom_vjp(_hard_primal, nondiff_argnums=(0,))
 
 def _hard_fwd(axis: Axis, logits, labels):
     largest, total = row_normaliser(logits, axis)
-    target = _is_class(axis, logits.shape, labels)
-    # The one logit of the target, as a sum in which all other terms are left out; NaN where there is no such class.
-    chosen = jnp.sum(jnp.where(target, logits.astype(total.dtype) - largest, 0), axis)
-    loss = jnp.where(target.any(axis), jnp.squeeze(jnp.log(total), axis) - chosen, jnp.nan)
-    return loss.astype(logits.dtype), (logits, labels, largest, total)
+    target = jnp.expand_dims(labels, axis)
+    chosen = jnp.take_along_axis(logits, target, axis[0], mode="clip").astype(total.dtype)
+    loss = jnp.where(_is_class(axis, logits.shape, target), jnp.log(total) - (chosen - largest), jnp.nan)
+    return jnp.squeeze(loss, axis).astype(logits.dtype), (logits, labels, largest, total)
 
 
 def _hard_bwd(axis: Axis, saved, dloss):
     # L = log sum_i exp(z_i) − z_t:   dz_i = (p_i − [i = t])·dL
     logits, labels, largest, total = saved
-    target = _is_class(axis, logits.shape, labels)
-    dloss = jnp.where(target.any(axis), dloss.astype(total.dtype), jnp.nan)
-    dlogits = (probabilities(logits, largest, total) - target.astype(total.dtype)) * jnp.expand_dims(dloss, axis)
+    target = jnp.expand_dims(labels, axis)
+    dloss = jnp.where(_is_class(axis, logits.shape, target), jnp.expand_dims(dloss.astype(total.dtype), axis), jnp.nan)
+    is_target = lax.broadcasted_iota(labels.dtype, logits.shape, axis[0]) == target
+    dlogits = (probabilities(logits, largest, total) - is_target.astype(total.dtype)) * dloss
     return dlogits.astype(logits.dtype), None
 
 
-def _is_class(axis: Axis, shape, labels):
-    """[i = t[n]] as an array over (n, i)."""
-    return lax.broadcasted_iota(labels.dtype, shape, axis[0]) == jnp.expand_dims(labels, axis)
+def _is_class(axis: Axis, shape, target):
+    return (target >= 0) & (target < shape[axis[0]])
 
 
 _hard.defvjp(_hard_fwd, _hard_bwd)

@@ -6,6 +6,7 @@ Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as 
     reference   sums over taps, transcribed from the formulas: the oracle of the tests, and the one for any dimension
     xla         lax convolutions with the adjoint paddings: what the hardware's library is made for
     rows        the kernel gradient alone, as one matrix product per row of taps: for CPUs
+    canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs, 1-D
 
 and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window_sum_grad`:
 
@@ -16,7 +17,7 @@ and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.algorithms import reference, rows, taps, xla
+from jaxconv.algorithms import canonical, reference, rows, taps, xla
 
 __all__ = [
     "conv",
@@ -58,7 +59,9 @@ def _contract(form, a, b, window, groups, precision, dtype):
     def computed_by(module):
         return lambda a, b: getattr(module, form)(a, b, window, groups, precision, dtype)
 
-    cpu = rows if form == "kernel_grad" else xla
+    cpu = xla
+    if form == "kernel_grad":
+        cpu = canonical if window.ndim == 1 and groups == 1 else rows
     # cuDNN and the TPU have no convolution over more than three spatial axes.
     other = xla if window.ndim <= 3 else reference
     if cpu is other:

@@ -30,9 +30,7 @@ def place(y, window, tap):
 
 
 def _axes(window, tap):
-    return zip(
-        window.input_size, window.output_size, window.strides, window.dilation, window.padding, tap, strict=True
-    )
+    return zip(window.input_size, window.output_size, window.strides, window.dilation, window.padding, tap, strict=True)
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -41,7 +39,9 @@ def conv(x, w, window, groups, precision, dtype):
     y = jnp.zeros((x.shape[0], *window.output_size, w.shape[-1]), x.dtype)
     for i in window.taps():
         # [N·O x G x C/G] · [G x C/G x K/G] -> [N·O x G x K/G]
-        term = jnp.einsum("...gc,cgk->...gk", _split(read(x, window, i), groups), _split(w[i], groups), precision=precision)
+        term = jnp.einsum(
+            "...gc,cgk->...gk", _split(read(x, window, i), groups), _split(w[i], groups), precision=precision
+        )
         y += term.reshape(y.shape)
     return y.astype(dtype)
 

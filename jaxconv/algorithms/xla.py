@@ -6,7 +6,7 @@ With the trilinear form T(x, w, dy) of conv.py each gradient is a convolution ag
     input_grad     dy dilated by s      , kernel w reversed,   stride 1, kernel dilation d, Window.input_grad_padding
     kernel_grad    x, N as its channels , kernel dy,           stride d, kernel dilation s, Window.kernel_grad_padding
 
-XLA is never handed a negative padding: it is made a crop first (`_without_crop`), because XLA:CPU aborts the process
+XLA is never handed a negative padding: it is made a crop first (`without_crop`), because XLA:CPU aborts the process
 for some combinations of negative padding, input dilation and a window of size 1.
 """
 
@@ -16,14 +16,14 @@ from jax import lax
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
-    x, padding, _ = _without_crop(x, window.padding, (1,) * window.ndim)
+    x, padding = without_crop(x, window.padding)
     return lax.conv_general_dilated(
         x,
         w,
         window.strides,
         padding,
         rhs_dilation=window.dilation,
-        dimension_numbers=_dimension_numbers(window.ndim),
+        dimension_numbers=dimension_numbers(window.ndim),
         feature_group_count=groups,
         precision=precision,
         preferred_element_type=dtype,
@@ -37,7 +37,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     per_group, outputs = w.shape[-2:]
     w = lax.rev(w, spatial).reshape(*window.window_size, per_group, groups, outputs // groups)
     w = w.transpose(*spatial, -1, -2, -3).reshape(*window.window_size, outputs // groups, groups * per_group)
-    dy, padding, strides = _without_crop(dy, window.input_grad_padding, window.strides)
+    dy, padding, strides = _dilated_without_crop(dy, window.input_grad_padding, window.strides)
     return lax.conv_general_dilated(
         dy,
         w,
@@ -45,7 +45,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
         padding,
         lhs_dilation=strides,
         rhs_dilation=window.dilation,
-        dimension_numbers=_dimension_numbers(window.ndim),
+        dimension_numbers=dimension_numbers(window.ndim),
         feature_group_count=groups,
         precision=precision,
         preferred_element_type=dtype,
@@ -54,9 +54,9 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
-    x, padding, _ = _without_crop(x, window.kernel_grad_padding, (1,) * window.ndim)
+    x, padding = without_crop(x, window.kernel_grad_padding)
     # x with C as the batch and N as the channels, dy as a kernel (N in, K out), dw comes out as (C/G, *R, K).
-    x_spec, _, _ = _dimension_numbers(window.ndim)
+    x_spec, _, _ = dimension_numbers(window.ndim)
     first, last, *spatial = x_spec
     swapped = (last, first, *spatial)
     dw_spec = (window.ndim, window.ndim + 1, *range(window.ndim))
@@ -73,13 +73,19 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     )
 
 
-def _dimension_numbers(ndim):
+def dimension_numbers(ndim):
     """(N, *spatial, C) inputs and outputs, (*spatial, C, K) kernels, for any number of spatial axes."""
     data = (0, ndim + 1, *range(1, ndim + 1))
     return lax.ConvDimensionNumbers(data, (ndim + 1, ndim, *range(ndim)), data)
 
 
-def _without_crop(a, padding, dilation):
+def without_crop(a, padding):
+    """(a', padding'): the same padded array with no padding below 0."""
+    a, padding, _ = _dilated_without_crop(a, padding, (1,) * len(padding))
+    return a, padding
+
+
+def _dilated_without_crop(a, padding, dilation):
     """(a', padding', dilation'): the same dilated and padded array with no padding below 0.
 
     Element j of an axis dilated by s stands at position s·j, so the first −l positions hold the first ceil(−l/s)

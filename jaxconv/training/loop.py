@@ -96,7 +96,9 @@ def evaluate(
     if batch_size < 1 or count < 1:
         raise ValueError(f"batch_size, data: got {batch_size} and {count} examples, expected at least 1 of each")
     parts = [
-        jax.device_get(metrics(params, jax.tree.map(lambda a, start=start: jnp.asarray(a[start : start + batch_size]), data)))
+        jax.device_get(
+            metrics(params, jax.tree.map(lambda a, start=start: jnp.asarray(a[start : start + batch_size]), data))
+        )
         for start in range(0, count, batch_size)
     ]
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}

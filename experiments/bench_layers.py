@@ -1,0 +1,238 @@
+"""Claim: no layer is slower than jax.grad of the plain lax operation; pooling and kernel gradients are many times faster.
+
+Every case is verified first (value and gradients against lax in float64), then timed: ours and lax's, round by round in
+one process; "all" is a single jitted call of the value and the gradients, "backward" one of the gradients alone, from
+what the forward saved. What counts is the ratio of the medians.
+
+XLA takes the memory of every result afresh from the system, and on a CPU mapping it can take longer than computing it:
+writing 33 MB takes some 15 ms of page faults beside 4 ms of work. `--memory kept` has the C library keep what is freed,
+for both sides, so that the computation itself is compared; a training loop that runs several steps per dispatch is
+in that state.
+
+    python -m experiments.bench_layers
+    python -m experiments.bench_layers --memory kept --output runs/bench
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from jax import lax
+from rich.console import Console
+from rich.progress import track
+from rich.table import Column, Table
+
+import jaxconv
+
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Time our layers against jax.grad of plain lax, side by side."""
+
+    rounds: int = 15
+    """Timings per case and side; the median counts."""
+    only: str = ""
+    """Run the cases whose name contains this."""
+    memory: Literal["fresh", "kept"] = "fresh"
+    """fresh: as JAX comes; kept: freed memory is kept and used again (glibc)."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write bench_layers.json there."""
+
+
+class Case(NamedTuple):
+    """Two functions of the same arrays, and the shapes of those."""
+
+    name: str
+    ours: Callable
+    lax: Callable
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def conv_case(name: str, x: tuple[int, ...], kernel: tuple[int, ...], outputs: int, **options) -> Case:
+    """A convolution, channels last, padded "SAME" unless told otherwise."""
+    options = {"padding": "SAME", **options}
+    ndim, groups = len(kernel), options.get("groups", 1)
+    data = (0, ndim + 1, *range(1, ndim + 1))
+    numbers = lax.ConvDimensionNumbers(data, (ndim + 1, ndim, *range(ndim)), data)
+    strides = (options.get("strides", 1),) * ndim
+
+    def plain(x, w):
+        return lax.conv_general_dilated(
+            x, w, strides, options["padding"], dimension_numbers=numbers, feature_group_count=groups
+        )
+
+    return Case(name, lambda x, w: jaxconv.conv(x, w, **options), plain, (x, (*kernel, x[-1] // groups, outputs)))
+
+
+def pool_case(name: str, op: Callable, x: tuple[int, ...], window: int, strides: int, padding: str) -> Case:
+    """A pooling over two axes, channels last."""
+    extremum = op is jaxconv.max_pool
+    sizes, steps = (1, window, window, 1), (1, strides, strides, 1)
+
+    def plain(x):
+        if extremum:
+            return lax.reduce_window(x, -jnp.inf, lax.max, sizes, steps, padding)
+        count = lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, lax.add, sizes, steps, padding)
+        return lax.reduce_window(x, 0.0, lax.add, sizes, steps, padding) / count
+
+    options = {} if extremum else {"count_include_pad": False}
+    return Case(name, lambda x: op(x, window, strides=strides, padding=padding, **options), plain, (x,))
+
+
+def cases() -> list[Case]:
+    """Real layers: convolutions of every kind that stage by stage make up convnets, poolings, a dense layer."""
+    relu_shape, rows = (64, 28, 28, 32), (512, 1000)
+    return [
+        pool_case("max pool, VGG", jaxconv.max_pool, (128, 32, 32, 64), 2, 2, "VALID"),
+        pool_case("max pool, ResNet stem", jaxconv.max_pool, (16, 112, 112, 64), 3, 2, "SAME"),
+        pool_case("max pool, stride 1", jaxconv.max_pool, (32, 28, 28, 32), 3, 1, "SAME"),
+        pool_case("average pool, overlapping", jaxconv.avg_pool, (16, 56, 56, 128), 3, 2, "SAME"),
+        conv_case("conv, MNIST first", (64, 28, 28, 1), (3, 3), 32),
+        conv_case("conv, MNIST second", (64, 14, 14, 32), (3, 3), 64),
+        conv_case("conv, CIFAR body", (64, 32, 32, 64), (3, 3), 64),
+        conv_case("conv, downsample", (16, 56, 56, 64), (3, 3), 128, strides=2),
+        conv_case("conv, ResNet stem", (8, 112, 112, 3), (7, 7), 64, strides=2),
+        conv_case("conv, pointwise", (16, 28, 28, 256), (1, 1), 256),
+        conv_case("conv, grouped", (8, 28, 28, 128), (3, 3), 128, groups=32),
+        conv_case("conv, depthwise", (2, 62, 62, 256), (3, 3), 256, groups=256),
+        conv_case("conv, 1-D", (8, 1024, 64), (5,), 64),
+        conv_case("conv, 3-D", (2, 8, 16, 16, 16), (3, 3, 3), 32),
+        conv_case("conv, tiny", (1, 28, 28, 1), (4, 4), 3),
+        Case("dense", jaxconv.dense, lambda x, w: x @ w, ((128, 3136), (3136, 128))),
+        Case("relu", jaxconv.relu, jax.nn.relu, (relu_shape,)),
+        Case("sigmoid", jaxconv.sigmoid, jax.nn.sigmoid, (relu_shape,)),
+        Case("tanh", jaxconv.tanh, jnp.tanh, (relu_shape,)),
+        Case("softmax", jaxconv.softmax, jax.nn.softmax, (rows,)),
+        Case("log_softmax", jaxconv.log_softmax, jax.nn.log_softmax, (rows,)),
+        Case(
+            "cross-entropy",
+            lambda z: jaxconv.softmax_cross_entropy_with_integer_labels(z, jnp.arange(512, dtype=jnp.int32)),
+            lambda z: optax.losses.softmax_cross_entropy_with_integer_labels(z, jnp.arange(512, dtype=jnp.int32)),
+            (rows,),
+        ),
+    ]
+
+
+def value_and_gradients(function: Callable, count: int) -> Callable:
+    """The value and, for a cotangent given as the last argument, every gradient."""
+
+    def both(*arguments):
+        y, vjp = jax.vjp(function, *arguments[:count])
+        return y, vjp(arguments[count])
+
+    return both
+
+
+def verify(case: Case, arguments: list[jax.Array]) -> float:
+    """The largest error of ours against lax, relative to the largest element, both in float64."""
+    wide = [a.astype(jnp.float64) for a in arguments]
+    ours, plain = (jax.jit(value_and_gradients(f, len(case.shapes)))(*wide) for f in (case.ours, case.lax))
+    errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), ours, plain)
+    return float(max(jax.tree.leaves(errors)))
+
+
+def time_case(case: Case, arguments: list[jax.Array], rounds: int) -> dict:
+    """Compile seconds, peak temporary bytes, and median seconds of everything and of the backward alone, of both sides."""
+    *inputs, dy = arguments
+    calls, result = {}, {"name": case.name}
+    for side, function in (("ours", case.ours), ("lax", case.lax)):
+        started = time.perf_counter()
+        everything = jax.jit(value_and_gradients(function, len(inputs))).lower(*arguments).compile()
+        result[f"{side}_compile_s"] = time.perf_counter() - started
+        result[f"{side}_temporary_bytes"] = everything.memory_analysis().temp_size_in_bytes
+        calls[f"{side}_all_s"] = (everything, arguments)
+        calls[f"{side}_backward_s"] = (jax.jit(lambda vjp, dy: vjp(dy)), (jax.vjp(function, *inputs)[1], dy))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, (call, operands) in calls.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call(*operands))
+            if number:  # the first round warms up
+                times[name].append(time.perf_counter() - started)
+    result |= {name: float(np.median(values)) for name, values in times.items()}
+    for part in ("all", "backward"):
+        result[f"{part}_ratio"] = result[f"lax_{part}_s"] / result[f"ours_{part}_s"]
+    return result
+
+
+def main() -> int:
+    """The command; returns its exit status."""
+    settings = tyro.cli(Settings, prog="python -m experiments.bench_layers", description=__doc__)
+    if settings.memory == "kept" and any(os.environ.get(name) != value for name, value in KEPT.items()):
+        # The C library reads these once, at its start.
+        os.execve(
+            sys.executable, [sys.executable, "-m", "experiments.bench_layers", *sys.argv[1:]], {**os.environ, **KEPT}
+        )
+    console = Console()
+    chosen = [case for case in cases() if settings.only in case.name]
+    if not chosen or settings.rounds < 1:
+        print(
+            f"error: only, rounds: got {settings.only!r} and {settings.rounds}, expected part of a case's name and at least 1",
+            file=sys.stderr,
+        )
+        return 2
+    results = []
+    for case in track(chosen, "timing", console=console, transient=True):
+        rng = np.random.default_rng(0)
+        y = jax.eval_shape(case.ours, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in case.shapes))
+        arguments = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (*case.shapes, y.shape)]
+        with jax.enable_x64(True):
+            error = verify(case, arguments)
+        if not error < 1e-12:
+            print(f"error: {case.name}: relative error {error:.1e} against lax in float64", file=sys.stderr)
+            return 1
+        results.append(time_case(case, arguments, settings.rounds) | {"relative_error_float64": error})
+    names = (
+        "case",
+        "all: ours ms",
+        "lax ms",
+        "lax/ours",
+        "backward: ours ms",
+        "lax ms",
+        "lax/ours",
+        "compile s",
+        "lax",
+        "temp MB",
+        "lax",
+    )
+    table = Table(names[0], *(Column(name, justify="right") for name in names[1:]))
+    for r in results:
+        cells = [r["name"]]
+        for part in ("all", "backward"):
+            cells += [f"{1e3 * r[f'{side}_{part}_s']:.2f}" for side in ("ours", "lax")] + [f"{r[f'{part}_ratio']:.2f}"]
+        cells += [f"{r[f'{side}_compile_s']:.1f}" for side in ("ours", "lax")]
+        cells += [f"{r[f'{side}_temporary_bytes'] / 1e6:.1f}" for side in ("ours", "lax")]
+        table.add_row(*cells)
+    console.print(table)
+    mean = {part: float(np.exp(np.mean([np.log(r[f"{part}_ratio"]) for r in results]))) for part in ("all", "backward")}
+    where = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, Python {platform.python_version()}, jax {jax.__version__}"
+    console.print(
+        f"lax/ours, geometric means: all {mean['all']:.2f}, backward {mean['backward']:.2f} ({where}, memory {settings.memory})",
+        soft_wrap=True,
+    )
+    if settings.output is not None:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        (settings.output / "bench_layers.json").write_text(
+            json.dumps(
+                {"machine": where, "memory": settings.memory, "geometric_means": mean, "cases": results}, indent=2
+            )
+            + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

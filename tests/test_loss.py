@@ -1,0 +1,115 @@
+"""The cross-entropies against optax, at their edges, and the fused gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from support import assert_close, check_gradients, check_shard_map, check_transformations, normal
+
+from jaxconv import softmax, softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+
+
+def targets(shape, axis=-1):
+    return jax.nn.softmax(normal(1, shape)[0], axis)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_soft_derivatives(axis):
+    args = (normal(0, (4, 3))[0], targets((4, 3), axis))
+    ours = lambda z, t: softmax_cross_entropy(z, t, axis)  # noqa: E731
+    theirs = lambda z, t: -jnp.sum(t * jax.nn.log_softmax(z, axis), axis)  # noqa: E731
+    check_gradients(ours, theirs, args, length=4)
+    check_transformations(ours, theirs, args, length=12)
+    assert_close(ours(*args), optax.losses.softmax_cross_entropy(*args, axis=axis), length=4)
+
+
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_hard_derivatives(axis):
+    (z,) = normal(0, (2, 3, 4))
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, 4) if axis == 1 else (2, 3)))
+    ours = lambda z: softmax_cross_entropy_with_integer_labels(z, labels, axis)  # noqa: E731
+    theirs = lambda z: optax.losses.softmax_cross_entropy_with_integer_labels(z, labels, axis=axis)  # noqa: E731
+    check_gradients(ours, theirs, (z,), length=4)
+    check_transformations(ours, theirs, (z,), length=4)
+
+
+def test_shard_map():
+    z, t = normal(0, (4, 3))[0], targets((4, 3))
+    check_shard_map(softmax_cross_entropy, (z, t), (True, True), length=12)
+    # Labels that are the same on both devices, beside logits that are not.
+    hard = lambda z: softmax_cross_entropy_with_integer_labels(z, jnp.arange(z.shape[0]) % 2)  # noqa: E731
+    check_shard_map(hard, (z,), (True,), length=12)
+
+
+def test_fused_gradient_is_softmax_minus_target():
+    z, t = normal(0, (4, 3))[0], targets((4, 3))
+    dz = jax.grad(lambda z: softmax_cross_entropy(z, t).sum())(z)
+    assert_close(dz, softmax(z) - t, length=3)
+    labels = jnp.array([0, 2, 1, 1])
+    dz = jax.grad(lambda z: softmax_cross_entropy_with_integer_labels(z, labels).sum())(z)
+    assert_close(dz, softmax(z) - jax.nn.one_hot(labels, 3), length=3)
+
+
+def test_targets_need_not_sum_to_1():
+    z, t = normal(0, (4, 3))[0], jnp.abs(normal(1, (4, 3))[0])
+    dz = jax.grad(lambda z: softmax_cross_entropy(z, t).sum())(z)
+    assert_close(dz, jax.grad(lambda z: -(t * jax.nn.log_softmax(z)).sum())(z), length=3)
+
+
+def test_a_class_ruled_out_on_both_sides_costs_nothing():
+    z, t = jnp.array([[0.0, -jnp.inf, 1.0]]), jnp.array([[1.0, 0.0, 0.0]])
+    loss, dz = jax.value_and_grad(lambda z: softmax_cross_entropy(z, t).sum())(z)
+    hard, dz_hard = jax.value_and_grad(lambda z: softmax_cross_entropy_with_integer_labels(z, jnp.array([0])).sum())(z)
+    assert_close(loss, jnp.log(1 + jnp.e), length=3)
+    assert_close(hard, loss, length=3)
+    assert_close(dz, dz_hard, length=3)
+    assert dz[0, 1] == 0
+
+
+def test_large_logits_do_not_overflow():
+    z = jnp.array([[1e4, -1e4]], jnp.float32)
+    assert softmax_cross_entropy_with_integer_labels(z, jnp.array([1])).tolist() == [2e4]
+    assert softmax_cross_entropy(z, jnp.array([[0.0, 1.0]], jnp.float32)).tolist() == [2e4]
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_out_of_range_gives_nan_for_its_example_alone(label):
+    z = jnp.ones((2, 3))
+    labels = jnp.array([label, 0])
+    loss, dz = jax.value_and_grad(lambda z: softmax_cross_entropy_with_integer_labels(z, labels).sum())(z)
+    assert jnp.isnan(loss)
+    assert jnp.isnan(dz).all(-1).tolist() == [True, False]
+    assert jnp.isnan(softmax_cross_entropy_with_integer_labels(z, labels)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_dtypes_and_empty_batches(dtype):
+    for n in (2, 0):
+        z, t = jnp.ones((n, 3), dtype), jnp.ones((n, 3), dtype)
+        loss, vjp = jax.vjp(softmax_cross_entropy, z, t)
+        assert loss.dtype == dtype
+        assert [(g.shape, g.dtype) for g in vjp(loss)] == [((n, 3), dtype)] * 2
+        loss, vjp = jax.vjp(lambda z, n=n: softmax_cross_entropy_with_integer_labels(z, jnp.zeros(n, jnp.int8)), z)
+        assert loss.dtype == dtype
+        assert vjp(loss)[0].dtype == dtype
+
+
+S = jax.ShapeDtypeStruct
+Z, T = S((2, 3), "float32"), S((2,), "int32")
+ERRORS = {
+    "labels of another shape": (softmax_cross_entropy, (Z, S((2, 4), "float32")), ValueError, r"labels: got shape \(2, 4\), expected \(2, 3\), that of the logits.*with_integer_labels"),
+    "integer probabilities": (softmax_cross_entropy, (Z, S((2, 3), "int32")), TypeError, r"labels: got dtype int32"),
+    "mixed dtypes": (softmax_cross_entropy, (Z, S((2, 3), "bfloat16")), TypeError, r"logits, labels: got mixed dtypes"),
+    "integer logits": (softmax_cross_entropy_with_integer_labels, (S((2, 3), "int32"), T), TypeError, r"logits: got dtype int32"),
+    "float labels": (softmax_cross_entropy_with_integer_labels, (Z, S((2,), "float32")), TypeError, r"labels: got dtype float32, expected integers"),
+    "one-hot labels": (softmax_cross_entropy_with_integer_labels, (Z, S((2, 3), "int32")), ValueError, r"labels: got shape \(2, 3\), expected \(2,\): one class per example"),
+    "axis": (lambda z, t: softmax_cross_entropy(z, t, 2), (Z, Z), ValueError, r"axis: got 2 for shape \(2, 3\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_while_tracing(name):
+    call, args, error, message = ERRORS[name]
+    with pytest.raises(error, match=message):
+        jax.eval_shape(call, *args)

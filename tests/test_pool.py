@@ -1,0 +1,298 @@
+"""Pooling: values and all derivatives against plain lax, ties and NaN, options, errors."""
+
+import functools
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from support import assert_close, check_gradients, check_shard_map, check_transformations, normal, small_integers
+
+from jaxconv import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.geometry import pool_window
+
+OPS = {"max": max_pool, "min": min_pool, "sum": sum_pool, "avg": avg_pool}
+
+
+def lax_pool(kind, x, window, count_include_pad, layout_first):
+    """The same pooling by plain lax. Windows with dilation are made of strided slices: lax has no gradient for them."""
+    nb = x.ndim - window.ndim - 1
+    if layout_first:
+        x = jnp.moveaxis(x, nb, -1)
+    batch = x.shape[:nb]
+    x = x.reshape(-1, *x.shape[nb:])
+    identity = {"max": -jnp.inf, "min": jnp.inf}.get(kind, 0.0)
+    reducer = {"max": lax.max, "min": lax.min}.get(kind, lax.add)
+
+    def reduce(x, identity):
+        # The padding is made explicit: the gradient of lax.reduce_window refuses a negative one.
+        x = lax.pad(x, jnp.asarray(identity, x.dtype), [(0, 0, 0), *((*p, 0) for p in window.padding), (0, 0, 0)])
+        if window.dilation == (1,) * window.ndim:
+            return lax.reduce_window(
+                x, identity, reducer, (1, *window.window_size, 1), (1, *window.strides, 1), "VALID"
+            )
+        views = []
+        for tap in window.taps():
+            starts = [d * i for d, i in zip(window.dilation, tap, strict=True)]
+            stops = [a + s * (o - 1) + 1 for a, s, o in zip(starts, window.strides, window.output_size, strict=True)]
+            views.append(lax.slice(x, (0, *starts, 0), (x.shape[0], *stops, x.shape[-1]), (1, *window.strides, 1)))
+        return functools.reduce(reducer, views)
+
+    y = reduce(x, identity)
+    if kind == "avg":
+        ones = jnp.ones((1, *window.input_size, 1), x.dtype)
+        if count_include_pad:
+            counted = [
+                (max(0, low), max(0, high - over))
+                for (low, high), over in zip(window.padding, window.overhang, strict=True)
+            ]
+            ones = jnp.pad(ones, ((0, 0), *counted, (0, 0)), constant_values=1)
+            left = [(low - c, high - d) for (low, high), (c, d) in zip(window.padding, counted, strict=True)]
+        else:
+            left = window.padding
+        inner = pool_window(
+            ones.shape[1:-1], window.window_size, strides=window.strides, padding=left, dilation=window.dilation
+        )
+        y = y / jnp.broadcast_to(jnp.maximum(lax_pool("sum", ones, inner, True, False), 1), y.shape)
+    y = y.reshape(*batch, *y.shape[1:])
+    return jnp.moveaxis(y, -1, nb) if layout_first else y
+
+
+def random_case(name, seed, most=7):
+    """An op with no option left at its default, the same by lax, and the shape of its input."""
+    rng = random.Random(f"{name} {seed} {most}")
+    while True:
+        ndim = rng.choice([1, 2, 2, 3] if most > 4 else [1, 2])
+        size = [rng.randint(2, most) for _ in range(ndim)]
+        options = {
+            "strides": tuple(rng.randint(1, 4) for _ in size),
+            "padding": tuple((rng.randint(-1, 2), rng.randint(0, 2)) for _ in size),
+            "dilation": tuple(rng.randint(1, 2) for _ in size),
+            "ceil_mode": True,
+        }
+        sizes = tuple(rng.randint(1, 3) for _ in size)
+        try:
+            window = pool_window(size, sizes, **options)
+        except ValueError:
+            continue
+        # Windows wholly in the padding have an infinite extremum, whose gradient lax makes NaN: tested on their own.
+        if all(min(window.counts(axis, False), default=0) > 0 for axis in range(ndim)) and sizes != (1,) * ndim:
+            break
+    options["data_format"] = "channels_first"
+    if name == "avg":
+        options["count_include_pad"] = False
+    batch = rng.choice([(), (2,), (2, 1)])
+
+    def op(x):
+        return OPS[name](x, sizes, **options)
+
+    def reference(x):
+        return lax_pool(name, x, window, options.get("count_include_pad", True), True)
+
+    return op, reference, (*batch, 2, *size)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", OPS)
+def test_gradients_with_no_option_at_its_default(name, seed):
+    op, reference, shape = random_case(name, seed)
+    check_gradients(op, reference, normal(seed, shape), length=100)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_transformations_with_no_option_at_its_default(name):
+    op, reference, shape = random_case(name, 0, most=4)
+    check_transformations(op, reference, normal(0, shape), length=100)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_average_divisors(include):
+    # 5 wide, padded to 1 + 5 + 1, windows of 3 with stride 2 hang over by one with ceil_mode when the window is 4.
+    x = jnp.ones((1, 6, 1))
+    y = avg_pool(x, 4, strides=3, padding=[(1, 1)], ceil_mode=True, count_include_pad=include)
+    # windows read positions -1..2, 2..5, 5..8; padding ends at 6, so the last one counts 5 and 6.
+    assert y[0, :, 0].tolist() == ([3 / 4, 1.0, 1 / 2] if include else [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_shard_map(name):
+    (x,) = normal(0, (4, 6, 6, 2))
+    check_shard_map(lambda x: OPS[name](x, 3, strides=2, padding=1), (x,), (True,), length=100)
+
+
+def test_shard_map_with_a_loop_over_taps():
+    (x,) = normal(0, (4, 8, 8, 1))
+    check_shard_map(lambda x: max_pool(x, 7, strides=1), (x,), (True,), length=100)
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_ties_go_where_lax_puts_them(name):
+    # Values 0, 1, 2 only: ties in nearly every window, of every size.
+    for seed, (window, strides, padding) in enumerate(
+        [((2, 2), (2, 2), "VALID"), ((3, 2), (1, 2), "SAME"), ((3, 3), (2, 1), [(1, 0), (2, 2)]), ((4, 3), (3, 3), 1)]
+    ):
+        rng = np.random.default_rng(seed)
+        x = jnp.asarray(rng.integers(0, 3, (2, 7, 8, 3)), jnp.float32)
+        geometry = pool_window((7, 8), window, strides=strides, padding=padding)
+        reference = lambda x, g=geometry: lax_pool(name, x, g, True, False)  # noqa: E731
+        y, vjp = jax.vjp(lambda x, w=window, s=strides, p=padding: OPS[name](x, w, strides=s, padding=p), x)
+        expected, reference_vjp = jax.vjp(reference, x)
+        (dy,) = small_integers(seed, y.shape)
+        assert jnp.array_equal(y, expected)
+        assert jnp.array_equal(vjp(dy)[0], reference_vjp(dy)[0])
+
+
+def test_ties_of_dilated_windows_go_to_the_first_tap():
+    x = jnp.zeros((1, 5, 5, 1))
+    dx = jax.grad(lambda x: max_pool(x, 2, strides=1, dilation=3).sum())(x)
+    assert dx[0, :, :, 0].tolist() == [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0] * 5, [0] * 5, [0] * 5]
+
+
+def test_infinite_ties_stay_on_the_input():
+    x = jnp.full((1, 3, 1), -jnp.inf)
+    dx = jax.grad(lambda x: max_pool(x, 3, strides=3, padding=[(2, 1)]).sum())(x)
+    assert dx[0, :, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_the_first_nan_is_the_extremum():
+    x = jnp.array([1.0, jnp.nan, 3.0, jnp.nan, 0.0, 2.0])[None, :, None]
+    for op in (max_pool, min_pool):
+        y, vjp = jax.vjp(lambda x, op=op: op(x, 3), x)
+        assert jnp.isnan(y[0, :, 0]).tolist() == [True, True]
+        assert vjp(jnp.array([[[5.0], [7.0]]]))[0][0, :, 0].tolist() == [0, 5, 0, 7, 0, 0]
+
+
+def test_windows_wholly_in_the_padding():
+    x = jnp.ones((1, 2, 1))
+    options = {"strides": 2, "padding": [(2, 2)]}
+    assert max_pool(x, 2, **options)[0, :, 0].tolist() == [-jnp.inf, 1, -jnp.inf]
+    assert avg_pool(x, 2, count_include_pad=False, **options)[0, :, 0].tolist() == [0, 1, 0]
+    for op in (max_pool, functools.partial(avg_pool, count_include_pad=False)):
+        dx = jax.grad(lambda x, op=op: jnp.vdot(op(x, 2, **options), jnp.array([[[9.0], [1.0], [9.0]]])))(x)
+        assert dx.sum() == 1
+
+
+def test_overlapping_windows_are_credited_each_time():
+    x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+    assert jax.grad(lambda x: max_pool(x, 3, strides=1).sum())(x)[0, 2, 2, 0] == 9
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_dtypes_are_kept_and_sums_made_in_float32(name, dtype):
+    x = jnp.ones((1, 6000, 1), dtype).at[0, 0, 0].set(2048)
+    op = OPS[name]
+    y = op(x, 6000)
+    assert y.dtype == dtype
+    expected = {"max": 2048, "min": 1, "sum": 2048 + 5999, "avg": (2048 + 5999) / 6000}[name]
+    assert y[0, 0, 0] == jnp.asarray(expected, dtype)
+    # One input in many windows: its cotangents are summed in float32 too.
+    dx = jax.grad(lambda x: (op(x, 3000, strides=1) * (3000 if name == "avg" else 1)).sum())(
+        jnp.zeros((1, 5999, 1), dtype).at[0, 2999, 0].set(-1 if name == "min" else 1)
+    )
+    assert dx.dtype == dtype
+    if name != "avg" or dtype in ("float32", "float64"):
+        assert dx[0, 2999, 0] == jnp.asarray(3000, dtype)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_size_0(name):
+    op = OPS[name]
+    for shape in ((0, 6, 6, 2), (2, 6, 6, 0)):
+        y, vjp = jax.vjp(lambda x: op(x, 2), jnp.zeros(shape))
+        assert y.shape == (shape[0], 3, 3, shape[-1])
+        assert vjp(y)[0].shape == shape
+
+
+def test_what_is_saved():
+    x = jnp.ones((2, 8, 8, 3), jnp.float32)
+
+    def saved(function):
+        return sorted((leaf.dtype.name, leaf.size) for leaf in jax.tree.leaves(jax.vjp(function, x)[1]))
+
+    assert saved(lambda x: max_pool(x, 2)) == [("uint8", 2 * 4 * 4 * 3)]
+    assert saved(lambda x: min_pool(x, 3, strides=1)) == [("uint8", 2 * 6 * 6 * 3)]
+    assert saved(lambda x: avg_pool(x, 2)) == []
+    assert saved(lambda x: sum_pool(x, 2)) == []
+    assert saved(global_max_pool) == [("int32", 6)]
+    assert saved(global_avg_pool) == []
+
+
+def test_compiled_backward_has_neither_scatter_nor_select_and_scatter():
+    x = jnp.ones((2, 8, 8, 3), jnp.float32)
+    for op in (max_pool, avg_pool):
+        grad = jax.jit(jax.grad(lambda x, op=op: op(x, 3, strides=2, padding="SAME").sum()))
+        assert "scatter(" not in grad.lower(x).compile().as_text()
+
+
+# --- global pooling ---
+
+
+GLOBAL = {
+    "max": (global_max_pool, lambda x, axes: jnp.max(x, axes)),
+    "avg": (global_avg_pool, lambda x, axes: jnp.mean(x, axes)),
+}
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_global_pooling_with_no_option_at_its_default(name):
+    op, reference = GLOBAL[name]
+    (x,) = normal(0, (2, 2, 3, 4, 2))
+    ours = functools.partial(op, spatial_ndim=2, keepdims=True, data_format="channels_first")
+    plain = lambda x: reference(x, (-2, -1))[..., None, None]  # noqa: E731
+    check_gradients(ours, plain, (x,), length=10)
+    check_transformations(ours, plain, (x[0, :1],), length=10)
+    assert_close(op(x[0]), reference(x[0], (1, 2)), length=10)
+    check_shard_map(op, (jnp.concatenate([x[0], x[1]]),), (True,), length=10)
+
+
+def test_global_max_takes_the_first_tie_and_the_first_nan():
+    x = jnp.array([[1.0, 5.0], [3.0, 5.0], [3.0, 2.0]])[None]
+    dx = jax.grad(lambda x: global_max_pool(x).sum())(x)
+    assert dx[0].tolist() == [[0, 1], [1, 0], [0, 0]]
+    dx = jax.grad(lambda x: global_max_pool(x).sum())(x.at[0, 2, 0].set(jnp.nan))
+    assert dx[0].tolist() == [[0, 1], [0, 0], [1, 0]]
+
+
+def test_global_pooling_of_nothing():
+    assert global_avg_pool(jnp.ones((2, 0, 3))).tolist() == [[0.0] * 3] * 2
+    assert global_max_pool(jnp.ones((0, 4, 3))).shape == (0, 3)
+    with pytest.raises(ValueError, match="without any spatial position"):
+        global_max_pool(jnp.ones((2, 0, 3)))
+
+
+X = jax.ShapeDtypeStruct((2, 8, 8, 4), "float32")
+ERRORS = {
+    "window larger than the padded input": (lambda op, x: op(x, 9), ValueError, r"window: got 9 taps with dilation 1 on spatial axis 0, which span 9 positions, but the padded input has 8"),
+    "window of the wrong type": (lambda op, x: op(x, 2.0), TypeError, r"window: got 2.0, expected an int, or a tuple of ints"),
+    "window below 1": (lambda op, x: op(x, 0), ValueError, r"window: got 0, expected an int, or 2 ints .*at least 1"),
+    "strides below 1": (lambda op, x: op(x, 2, strides=(1, 0)), ValueError, r"strides: got \(1, 0\)"),
+    "dilation below 1": (lambda op, x: op(x, 2, dilation=0), ValueError, r"dilation: got 0"),
+    "wrong padding string": (lambda op, x: op(x, 2, padding="FULLY"), ValueError, r"padding: got 'FULLY', expected one of 'VALID'"),
+    "wrong number of pairs": (lambda op, x: op(x, 2, padding=[(0, 0)]), ValueError, r"padding: got \[\(0, 0\)\], which has 1 entries"),
+    "unknown data_format": (lambda op, x: op(x, 2, data_format="NCHW"), ValueError, r"data_format: got 'NCHW'"),
+    "too few axes": (lambda op, x: op(x, (2, 2, 2, 2)), ValueError, r"x: got shape \(2, 8, 8, 4\) with 4 axes, expected .*at least 5"),
+    "an int window without a batch axis": (lambda op, x: jax.vmap(jax.vmap(lambda x: op(x, 2)))(x), ValueError, r"window: got the int 2 for an array with 2 axes.*give a tuple"),
+    "integer input": (lambda op, x: op(x.astype("int32"), 2), TypeError, r"x: got dtype int32, expected one of float64"),
+    "boolean input": (lambda op, x: op(x > 0, 2), TypeError, r"x: got dtype bool"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_while_tracing(name, op):
+    call, error, message = ERRORS[name]
+    with pytest.raises(error, match=message):
+        jax.eval_shape(functools.partial(call, op), X)
+
+
+@pytest.mark.parametrize("op", [global_avg_pool, global_max_pool])
+def test_global_errors(op):
+    with pytest.raises(ValueError, match=r"spatial_ndim: got 0 for x of shape \(2, 3\).*without a batch axis name it"):
+        op(jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"x: got shape \(2, 3\) with 2 axes"):
+        op(jnp.ones((2, 3)), spatial_ndim=2)
+    with pytest.raises(TypeError, match=r"x: got dtype int32"):
+        op(jnp.ones((2, 3, 3), jnp.int32))
