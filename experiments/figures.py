@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 __all__ = ["curves", "filters", "mistakes"]
@@ -56,7 +57,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
     _save(figure, path)
 
 
-def _grid(count: int, columns: int, title: str) -> tuple[plt.Figure, list[Axes]]:
+def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
     """At least `count` axes without ticks, in rows; those not needed are hidden."""
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
@@ -70,6 +71,6 @@ def _grid(count: int, columns: int, title: str) -> tuple[plt.Figure, list[Axes]]
     return figure, list(grid.flat)
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -18,7 +19,7 @@ def row_normaliser(x, axis: Axis):
     return largest, jnp.sum(jnp.exp(x - largest), axis, keepdims=True)
 
 
-def probabilities(x, largest, total, factor=1.0):
+def probabilities(x, largest, total, factor: Any = 1.0):
     """factor · softmax(x), from x and its row_normaliser, for a factor that is one number per row."""
     return jnp.exp(x.astype(total.dtype) - largest) * (factor / total)
 

@@ -344,8 +344,8 @@ def log_softmax(x: jax.Array, axis: int | Sequence[int] = -1) -> jax.Array:
     Raises:
         ValueError: axis out of range or repeated. TypeError: x is not a floating array.
 
-    Saved for the backward: x itself, and the maximum and the sum of each row. (p from exp(y) would multiply y's rounding
-    error by |y|.)
+    Saved for the backward: x itself, and the maximum and the sum of each row. (p from exp(y) would multiply y's
+    rounding error by |y|.)
 
     Reference: J. Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990.
 

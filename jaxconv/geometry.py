@@ -81,7 +81,7 @@ class Window:
 
     @functools.cached_property
     def input_grad_padding(self) -> tuple[Pad, ...]:
-        """Padding (d(R−1) − l, N − 1 − s(O−1) + l) of dy, dilated by s, when it is correlated with reversed w for dx."""
+        """Padding (d(R−1) − l, N − 1 − s(O−1) + l) of dy, dilated by s, when reversed w slides over it for dx."""
         return tuple(
             (extent - 1 - low, n - 1 - s * (o - 1) + low)
             for n, (low, _), extent, s, o in zip(
@@ -91,7 +91,7 @@ class Window:
 
     @functools.cached_property
     def kernel_grad_padding(self) -> tuple[Pad, ...]:
-        """Padding (l, s(O−1) + d(R−1) + 1 − N − l) of x when it is correlated with dy, dilated by s, for dw."""
+        """Padding (l, s(O−1) + d(R−1) + 1 − N − l) of x when dy, dilated by s, slides over it for dw."""
         return tuple(
             (low, s * (o - 1) + extent - n - low)
             for n, (low, _), extent, s, o in zip(
@@ -137,7 +137,7 @@ class Window:
 
 def conv_window(
     input_size: Sequence[int],
-    kernel_size: Sequence[int],
+    kernel_size: int | Sequence[int],
     *,
     strides: int | Sequence[int] = 1,
     padding: Padding = "VALID",
@@ -194,8 +194,8 @@ def _window(input_size, window_size, size_name, strides, padding, dilation, *, c
         # An axis of size 0 may give an output of size 0; nothing else may.
         if room < 0 and not (n == 0 and room // s + 1 == 0):
             raise ValueError(
-                f"{size_name}: got {sizes[axis]} taps with dilation {dilation[axis]} on spatial axis {axis}, which span "
-                f"{e} positions, but the padded input has {n + low + high} ({n} + {low} + {high}); expected a "
+                f"{size_name}: got {sizes[axis]} taps with dilation {dilation[axis]} on spatial axis {axis}, which "
+                f"span {e} positions, but the padded input has {n + low + high} ({n} + {low} + {high}); expected a "
                 "window no larger than the padded input: use a smaller window or dilation, or more padding"
             )
         if ceil_mode and room >= 0:
@@ -365,7 +365,7 @@ def kernel_spatial_ndim(w_shape: Sequence[int]) -> int:
     """How many spatial axes a kernel of shape (*kernel, C/groups, K) slides over; at least one."""
     if len(w_shape) < 3:
         raise ValueError(
-            f"w: got shape {tuple(w_shape)} with {len(w_shape)} axes, expected (*kernel, C/groups, K): at least 3 axes, "
-            "one of them spatial; for a kernel without spatial axes use dense"
+            f"w: got shape {tuple(w_shape)} with {len(w_shape)} axes, expected (*kernel, C/groups, K): at least 3 "
+            "axes, one of them spatial; for a kernel without spatial axes use dense"
         )
     return len(w_shape) - 2

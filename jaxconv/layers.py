@@ -67,8 +67,8 @@ class Layer(NamedTuple):
         init: (key, input_shape, dtype=float32) -> params, a pytree; input_shape is that of one example.
         apply: (params, x) -> y, with one batch axis first in x and y.
         window: input_shape -> the `geometry.Window` that slides over it, or None for a layer that mixes no positions.
-        flops: (input_shape, output_shape) -> floating-point operations for one example, a multiplication and an addition
-            counted as two.
+        flops: (input_shape, output_shape) -> floating-point operations for one example; a multiplication and an
+            addition count as two.
         layers: the layers it is made of, if any.
 
     Example:
@@ -96,7 +96,7 @@ def serial(*layers: Layer) -> Layer:
 
     def init(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
         params = []
-        for layer, layer_key in zip(layers, jax.random.split(key, max(1, len(layers)))):
+        for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
             params.append(layer.init(layer_key, input_shape, dtype))
             input_shape = output_shape(layer, input_shape, dtype)
         return tuple(params)
@@ -347,7 +347,8 @@ def summary(net: Layer, input_shape: Sequence[int], dtype: Any = jnp.float32) ->
     whole input once the spatial axes are gone.
 
     Example:
-        >>> net = serial(conv_layer(12, 3, padding="SAME"), relu_layer, max_pool_layer(2), flatten_layer, dense_layer(10))
+        >>> features = serial(conv_layer(12, 3, padding="SAME"), relu_layer, max_pool_layer(2))
+        >>> net = serial(features, flatten_layer, dense_layer(10))
         >>> summary(net, (32, 32, 3))
         layer       output shape  parameters    FLOPs  receptive field
         --------------------------------------------------------------

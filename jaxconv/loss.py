@@ -65,7 +65,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, axis: int = -1) 
         L, (*batch), of the logits' dtype; bfloat16 and float16 are computed in float32.
 
     Raises:
-        ValueError: shapes that differ, axis out of range. TypeError: arguments that are not floating arrays of one dtype.
+        ValueError: shapes that differ, axis out of range. TypeError: arguments that are not floating arrays of one
+            dtype.
 
     Saved for the backward: the logits and labels themselves, and three numbers per row.
 
@@ -80,8 +81,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, axis: int = -1) 
     logits, labels = float_arrays(logits=logits, labels=labels)
     if labels.shape != logits.shape:
         raise ValueError(
-            f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits: one probability per class; "
-            "for integer labels use softmax_cross_entropy_with_integer_labels"
+            f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits: one probability per "
+            "class; for integer labels use softmax_cross_entropy_with_integer_labels"
         )
     return _soft_jit(checked_axis(axis, logits.shape), logits, labels)
 

@@ -3,9 +3,11 @@
 Tap i of the window at output position p reads x at u = s·p + d·i − l (stride s, dilation d, low padding l), per spatial
 axis. An extremum hands its cotangent to the one tap that won; a sum hands it to every tap:
 
-    max, min    y[n,p,c] = x[n, s·p + d·t − l, c], t the winning tap    dx[n,u,c] = sum_{p : s·p + d·t[n,p,c] − l = u} dy[n,p,c]
-    sum         y[n,p,c] = sum_i x[n, s·p + d·i − l, c]                 dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]
-    average     the sum over m[p], a constant                           the same of dy[n,p,c]/m[p]
+    max, min    y[n,p,c]  = x[n, s·p + d·t − l, c], t = t[n,p,c] the winning tap
+                dx[n,u,c] = sum_{p : s·p + d·t[n,p,c] − l = u} dy[n,p,c]
+    sum         y[n,p,c]  = sum_i x[n, s·p + d·i − l, c]
+                dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]
+    average     the sum divided by m[p], a constant; dx the same of dy[n,p,c]/m[p]
 """
 
 import dataclasses
@@ -83,8 +85,8 @@ def max_pool(
         dx[n,u,c] = sum_{p : s·p + d·t[n,p,c] − l = u} dy[n,p,c]
 
     Ties: the first tap in row-major order gets the whole cotangent, as in jax.grad of `lax.reduce_window`. Padding
-    never wins a tie; a window that lies wholly in the padding gives −inf and no gradient. NaN: the first NaN of a window
-    is its maximum and gets its cotangent.
+    never wins a tie; a window that lies wholly in the padding gives −inf and no gradient. NaN: the first NaN of a
+    window is its maximum and gets its cotangent.
 
     Args:
         x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
@@ -105,8 +107,8 @@ def max_pool(
 
     Saved for the backward: t, one byte per element of y (two for windows of more than 255 taps). Not x.
 
-    Reference: M. Ranzato, F. Huang, Y.-L. Boureau, Y. LeCun, Unsupervised learning of invariant feature hierarchies with
-    applications to object recognition, CVPR 2007.
+    Reference: M. Ranzato, F. Huang, Y.-L. Boureau, Y. LeCun, Unsupervised learning of invariant feature hierarchies
+    with applications to object recognition, CVPR 2007.
 
     Example:
         >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)

@@ -10,7 +10,7 @@ from jax import lax
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
 
-def read(x, window, tap, fill=0):
+def read(x, window, tap, fill=0.0):
     """x[n, s·p + d·i − l, c] for every p: [N x *input x C] -> [N x *output x C]; fill where that is padding."""
     low_high = []
     for n, o, s, d, (low, _), i in _axes(window, tap):

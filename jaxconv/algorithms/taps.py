@@ -71,9 +71,7 @@ def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], one axis after the other: R1 + R2 terms instead of R1·R2."""
     y = x.astype(accumulator(x.dtype))
     for axis_window in _one_axis_each(window):
-        view = tap_views(y, axis_window, 0)
-        first, *others = axis_window.taps()
-        y = fold(lambda y, _, tap, view=view: y + view(tap), view(first), others)
+        y = _sum(y, axis_window)
     return y.astype(x.dtype)
 
 
@@ -81,15 +79,24 @@ def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], one axis after the other."""
     dx = dy.astype(accumulator(dy.dtype))
     for axis_window in reversed(_one_axis_each(window)):
-        shifts, taps_at, shape = _shifts(dx.shape, axis_window)
-        dy_at = _shift_views(dx, axis_window, shape)
-        no_tap = axis_window.tap_count
-
-        def add(dx, number, shift, dy_at=dy_at, taps_at=taps_at, shape=shape, no_tap=no_tap):
-            return dx + jnp.where(_over_period(taps_at[number], shape) != no_tap, dy_at(shift), 0)
-
-        dx = _from_periods(fold(add, jnp.zeros(shape, dx.dtype), shifts), axis_window)
+        dx = _sum_grad(dx, axis_window)
     return dx.astype(dy.dtype)
+
+
+def _sum(x, window):
+    view = tap_views(x, window, 0)
+    first, *others = window.taps()
+    return fold(lambda y, _, tap: y + view(tap), view(first), others)
+
+
+def _sum_grad(dy, window):
+    shifts, taps_at, shape = _shifts(dy.shape, window)
+    dy_at = _shift_views(dy, window, shape)
+
+    def add(dx, number, shift):
+        return dx + jnp.where(_over_period(taps_at[number], shape) != window.tap_count, dy_at(shift), 0)
+
+    return _from_periods(fold(add, jnp.zeros(shape, dy.dtype), shifts), window)
 
 
 def _shifts(dy_shape, window):

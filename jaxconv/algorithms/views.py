@@ -11,7 +11,7 @@ UNROLLED = 32
 
 
 def fold(body, carry, items):
-    """carry = body(carry, number, item) for every item, a tuple of ints: written out, or as a loop if there are many."""
+    """carry = body(carry, number, item) for every item, a tuple of ints: written out, or a loop if there are many."""
     # With a loop, the first item still comes before it: from then on the carry has the type that the body gives it.
     written_out = len(items) if len(items) <= UNROLLED else 1
     for number, item in enumerate(items[:written_out]):
@@ -23,7 +23,7 @@ def fold(body, carry, items):
 
 
 def stack(function, sizes):
-    """function(index) stacked over every index, a tuple of ints below sizes: written out, or as a loop if there are many."""
+    """function(index) stacked over every index, a tuple of ints below sizes; a loop if there are many."""
     indices = list(itertools.product(*map(range, sizes)))
     if len(indices) <= UNROLLED:
         return jnp.stack([function(index) for index in indices])

@@ -1,6 +1,7 @@
 """Checkpoints of a training state, through Orbax (the extra `jaxconv[experiments]` installs it)."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -11,7 +12,7 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints:
-    """The last checkpoints of one run, in a folder of its own; a save is atomic, so a run that dies leaves the last one.
+    """The last checkpoints of one run, in a folder of its own. A save is atomic: a run that dies leaves the last one.
 
     Args:
         directory: the folder; made if it is not there.
@@ -32,7 +33,8 @@ class Checkpoints:
         if latest is None:
             return None
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
-        state = TrainState(*self._manager.restore(latest, args=ocp.args.StandardRestore(target)))
+        restored: Any = self._manager.restore(latest, args=ocp.args.StandardRestore(target))
+        state = TrainState(*restored)
         return state._replace(key=jax.random.wrap_key_data(state.key))
 
     def close(self) -> None:

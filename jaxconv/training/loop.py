@@ -77,7 +77,7 @@ def evaluate(
     """Per-example metrics over a whole data set, a batch at a time.
 
     Args:
-        metrics: (params, batch) -> a dict of arrays with one entry per example; jit it once and pass the jitted function.
+        metrics: (params, batch) -> a dict of arrays with one entry per example; pass a jitted function.
         params: the parameters.
         data: a pytree of arrays whose first axis is the examples.
         batch_size: how many examples at a time; the last batch may be smaller.

@@ -48,8 +48,8 @@ def make_train_step(
     """A pure training step: params <- params + optimizer's update of dL/d params.
 
     Args:
-        loss: (params, batch, key) -> (the scalar to minimise, more scalars to report); the key is new at every step, for
-            augmentation or dropout.
+        loss: (params, batch, key) -> (the scalar to minimise, more scalars to report); the key is new at every step,
+            for augmentation or dropout.
         optimizer: any optax optimizer.
 
     Returns:

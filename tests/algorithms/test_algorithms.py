@@ -68,7 +68,7 @@ def test_the_reference_is_the_formula(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("algorithm", [a for a in CONV_ALGORITHMS], ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize("algorithm", CONV_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
 def test_convolution_algorithms(algorithm, form):
     if not hasattr(algorithm, form):
         pytest.skip("has no such form")

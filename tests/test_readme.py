@@ -1,0 +1,29 @@
+"""README's code runs, and its commands are there for CI to find."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    images, labels = np.zeros((2, 4, 28, 28, 1), np.float32), np.zeros((2, 4), np.int32)
+    names = {"dispatches": [(images, labels)]}
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        for block in blocks:
+            exec(block, names)
+    assert names["dw"].shape == (3, 3, 3, 16)
+    assert jnp.isfinite(names["history"]["loss"]).all()
+
+
+def test_the_two_commands_set_up_and_run():
+    for name, end in (("main", "-m experiments.train"), ("test", "-m pytest")):
+        (command,) = re.findall(rf"<!-- command: {name} -->\n```sh\n(.*?)\n```", README)
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+        assert command.endswith(end)
