@@ -182,7 +182,7 @@ def main() -> int:
     chosen = [case for case in cases() if settings.only in case.name]
     if not chosen or settings.rounds < 1:
         print(
-            f"error: only, rounds: got {settings.only!r}, {settings.rounds}; expected part of a case's name, at least 1",
+            f"error: only, rounds: got {settings.only!r}, {settings.rounds}; expected part of a name, at least 1",
             file=sys.stderr,
         )
         return 2

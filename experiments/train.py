@@ -249,7 +249,8 @@ def run(settings: Settings, console: Console) -> dict:
             started = time.perf_counter()
 
             def report(metrics: dict[str, float], examples: int, seconds: float) -> None:
-                status = f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}  {examples / seconds:,.0f} images/s"
+                speed = f"{examples / seconds:,.0f} images/s"
+                status = f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}  {speed}"
                 progress.update(bar, advance=per_dispatch, status=status)
 
             state, history = train(
