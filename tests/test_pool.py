@@ -94,11 +94,11 @@ def random_case(name, seed, most=7):
     return op, reference, (*batch, 2, *size)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", OPS)
 def test_gradients_with_no_option_at_its_default(name, seed):
     op, reference, shape = random_case(name, seed)
-    check_gradients(op, reference, normal(seed, shape), length=100)
+    check_gradients(op, reference, normal(seed, shape), length=100, eagerly=seed < 2)
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -8,8 +8,7 @@ time, where im2col makes R·R; a product per tap, without copies, has too short 
 
 Why not lax's own form: XLA:CPU lowers a convolution with x's batch as its channels badly (with groups, as one loop
 nest), and inside a while loop ten times worse, because it does not bring its axes into the order that its library
-takes. On two cores this form is 1.5 to 8 times faster for dense kernels, 3 to 170 times for grouped ones; figures in
-experiments/README.md.
+takes. Figures in experiments/README.md.
 """
 
 import math

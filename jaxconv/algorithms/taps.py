@@ -9,8 +9,7 @@ so dx is a sum over the M shifts m of dy[q − m], spread over the s positions r
 positions of a period are made at once, by broadcasting, and dx is written once: no scatter and no dilated array. For
 windows that do not overlap M is 1 and dx is a single selection.
 
-On a CPU, against XLA's select_and_scatter, for a (128, 32, 32, 64) input and a 2x2 window with stride 2: see
-experiments/README.md.
+Figures, against XLA's select_and_scatter, are in experiments/README.md.
 """
 
 import itertools
