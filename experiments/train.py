@@ -77,7 +77,7 @@ class Settings:
     net: str = "convnet"
     """Which net: convnet (two convolutions and two dense layers) or notes (INPUT-CONV-RELU-POOL-FC)."""
     epochs: int = 20
-    """How often every training image is seen."""
+    """Passes over the training images; the few that do not fill a dispatch differ from epoch to epoch."""
     batch_size: int = 64
     """Images per step."""
     optimizer: str = "adam"
@@ -342,7 +342,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("interrupted: the last whole epoch is in checkpoints/; go on with --resume", file=sys.stderr)
+        print("interrupted: go on after the last whole epoch with --resume and the same --output", file=sys.stderr)
         return 130
     return 0
 

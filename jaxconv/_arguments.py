@@ -9,12 +9,15 @@ FLOAT_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def float_arrays(**named) -> list[jax.Array]:
-    """The arguments as arrays of one floating dtype, made to vary alike; None (an argument left out) stays None.
+    """The arguments as arrays of one floating dtype, made to vary alike; b, the bias, may be None and stays so.
 
     Raises:
         TypeError: an argument is not an array, its dtype is not a floating one, or the dtypes differ.
     """
-    arrays = {name: None if value is None else _float_array(name, value) for name, value in named.items()}
+    optional = ("b",)
+    arrays = {
+        name: None if value is None and name in optional else _float_array(name, value) for name, value in named.items()
+    }
     dtypes = {name: a.dtype for name, a in arrays.items() if a is not None}
     if len(set(dtypes.values())) > 1:
         given = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())

@@ -216,7 +216,7 @@ def tanh(x: jax.Array) -> jax.Array:
     Gradient:
         dx = dy · (1 − y²) = dy · (1 − y)·(1 + y)
 
-    The derivative is 0 where y rounds to ±1 (from |x| = 9 on in float32), as in jax.grad of `jnp.tanh`.
+    The derivative is 0 where y rounds to ±1 (from |x| = 9 on in float32, 3 in bfloat16), as in jax.grad of `jnp.tanh`.
 
     Args:
         x: any shape.
@@ -302,7 +302,10 @@ def softmax(x: jax.Array, axis: int | Sequence[int] = -1) -> jax.Array:
 
 
 def _log_softmax_primal(axis: Axis, x):
-    largest, total = row_normaliser(x, axis)
+    return _log_probabilities(x, *row_normaliser(x, axis))
+
+
+def _log_probabilities(x, largest, total):
     return (x.astype(total.dtype) - largest - jnp.log(total)).astype(x.dtype)
 
 
@@ -310,7 +313,8 @@ _log_softmax = jax.custom_vjp(_log_softmax_primal, nondiff_argnums=(0,))
 
 
 def _log_softmax_fwd(axis: Axis, x):
-    return _log_softmax_primal(axis, x), (x, *row_normaliser(x, axis))
+    largest, total = row_normaliser(x, axis)
+    return _log_probabilities(x, largest, total), (x, largest, total)
 
 
 def _log_softmax_bwd(axis: Axis, saved, dy):

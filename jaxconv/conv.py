@@ -279,8 +279,7 @@ def conv_input_grad(
     dy, w = float_arrays(dy=dy, w=w)
     ndim = kernel_spatial_ndim(w.shape)
     layout = layout_of("dy", dy.shape, ndim, data_format)
-    channels = w.shape[-2] * check_groups(groups, 0, w.shape[-1])
-    groups = check_channels(channels, w.shape, groups)
+    groups = check_groups(groups, output=w.shape[-1])
     window = conv_window(
         per_axis("input_size", input_size, ndim, minimum=0),
         w.shape[:-2],
@@ -379,7 +378,7 @@ def conv_kernel_grad(
     layout_of("dy", dy.shape, ndim, data_format)
     batch, input_size, channels = layout.split(x.shape)
     dy_batch, _, outputs = layout.split(dy.shape)
-    groups = check_groups(groups, channels, outputs)
+    groups = check_groups(groups, input=channels, output=outputs)
     window = conv_window(input_size, kernel_size, strides=strides, padding=padding, dilation=dilation)
     _check_cotangent(layout, dy.shape, window, outputs)
     if batch != dy_batch:

@@ -73,9 +73,9 @@ class Window:
 
     @functools.cached_property
     def output_size(self) -> tuple[int, ...]:
-        """O = (N + l + h − d(R−1) − 1)//s + 1."""
+        """O = (N + l + h − d(R−1) − 1)//s + 1, or 0 where an empty input leaves no room for a window."""
         return tuple(
-            (n + low + high - extent) // s + 1
+            max(0, (n + low + high - extent) // s + 1)
             for n, (low, high), extent, s in zip(self.input_size, self.padding, self.extent, self.strides, strict=True)
         )
 
@@ -191,14 +191,19 @@ def _window(input_size, window_size, size_name, strides, padding, dilation, *, c
     overhang = [0] * ndim
     for axis, (n, (low, high), e, s) in enumerate(zip(input_size, pads, extent, strides, strict=True)):
         room = n + low + high - e
-        # An axis of size 0 may give an output of size 0; nothing else may.
-        if room < 0 and not (n == 0 and room // s + 1 == 0):
+        # Nothing but an axis of size 0 may give an output of size 0.
+        if room < 0 and n > 0:
             raise ValueError(
                 f"{size_name}: got {sizes[axis]} taps with dilation {dilation[axis]} on spatial axis {axis}, which "
                 f"span {e} positions, but the padded input has {n + low + high} ({n} + {low} + {high}); expected a "
                 "window no larger than the padded input: use a smaller window or dilation, or more padding"
             )
         if ceil_mode and room >= 0:
+            if high < 0:
+                raise ValueError(
+                    f"padding: got high padding {high} on spatial axis {axis} together with ceil_mode, expected at "
+                    "least 0: a window cannot hang over an end that is cropped; crop the input first"
+                )
             last = -(-room // s) * s  # where the last window of the rounded-up count starts, in padded coordinates
             if last >= n + low:
                 last -= s
@@ -330,18 +335,19 @@ def spatial_ndim_of(name: str, sizes: int | Sequence[int], ndim: int) -> int:
     return ndim - 2
 
 
-def check_groups(groups, channels: int, outputs: int) -> int:
-    """The number of groups, checked to be a positive int that divides the channels of both sides."""
+def check_groups(groups, **channels: int) -> int:
+    """The number of groups, checked to be a positive int that divides the channels of each side: input=, output=."""
     if not _is_int(groups):
         raise TypeError(f"groups: got {groups!r}, expected an int, at least 1")
     groups = operator.index(groups)
     if groups < 1:
         raise ValueError(f"groups: got {groups}, expected an int, at least 1")
-    for side, count in (("input", channels), ("output", outputs)):
+    for side, count in channels.items():
         if count % groups:
+            every = " and of ".join(f"{count} ({side})" for side, count in channels.items())
             raise ValueError(
                 f"groups: got {groups}, which does not divide the {count} {side} channels; expected a divisor of "
-                f"{channels} (C, input) and of {outputs} (K, output)"
+                f"{every}"
             )
     return groups
 
@@ -349,7 +355,7 @@ def check_groups(groups, channels: int, outputs: int) -> int:
 def check_channels(channels: int, w_shape: Sequence[int], groups) -> int:
     """The number of groups, checked against C input channels and a kernel of shape (*kernel, C/groups, K)."""
     per_group, outputs = w_shape[-2:]
-    groups = check_groups(groups, channels, outputs)
+    groups = check_groups(groups, input=channels, output=outputs)
     if per_group * groups != channels:
         expected = channels // groups
         raise ValueError(

@@ -9,6 +9,7 @@ A layer of your own is `Layer(name, init, apply)`. Shapes given to `init` and `s
 (*spatial, C); `apply` takes one batch axis before them.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ class Layer(NamedTuple):
         window: input_shape -> the `geometry.Window` that slides over it, or None for a layer that mixes no positions.
         flops: (input_shape, output_shape) -> floating-point operations for one example; a multiplication and an
             addition count as two.
-        layers: the layers it is made of, if any.
+        layers: the layers it applies one after the other, if it is a chain: a summary shows those in its place.
 
     Example:
         >>> double = Layer("double", lambda key, input_shape, dtype=jnp.float32: (), lambda params, x: 2 * x)
@@ -98,7 +99,7 @@ def serial(*layers: Layer) -> Layer:
         params = []
         for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
             params.append(layer.init(layer_key, input_shape, dtype))
-            input_shape = output_shape(layer, input_shape, dtype)
+            input_shape = _shape_after(layer, params[-1], input_shape, dtype)
         return tuple(params)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
@@ -133,9 +134,10 @@ def conv_layer(
         return per_axis("kernel_size", kernel_size, len(input_shape) - 1, minimum=1)
 
     def init(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
-        per_group = input_shape[-1] // check_groups(groups, input_shape[-1], features)
-        w = w_init(key, (*kernel_of(input_shape), per_group, features), dtype)
-        return {"w": w, "b": b_init(key, (features,), dtype)} if use_bias else {"w": w}
+        per_group = input_shape[-1] // check_groups(groups, input=input_shape[-1], output=features)
+        return _weights(
+            key, (*kernel_of(input_shape), per_group, features), dtype, w_init, b_init if use_bias else None
+        )
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
         b = params.get("b")
@@ -166,8 +168,7 @@ def dense_layer(
     """
 
     def init(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
-        w = w_init(key, (input_shape[-1], features), dtype)
-        return {"w": w, "b": b_init(key, (features,), dtype)} if use_bias else {"w": w}
+        return _weights(key, (input_shape[-1], features), dtype, w_init, b_init if use_bias else None)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
         return dense(x, params["w"], params.get("b"))
@@ -176,6 +177,12 @@ def dense_layer(
         return math.prod(output) * (2 * input_shape[-1] + use_bias)
 
     return Layer(f"dense {features}", init, apply, flops=flops)
+
+
+def _weights(key: jax.Array, shape: Shape, dtype: Any, w_init: Initializer, b_init: Initializer | None) -> Params:
+    w_key, b_key = jax.random.split(key)
+    params = {"w": w_init(w_key, shape, dtype)}
+    return params if b_init is None else params | {"b": b_init(b_key, shape[-1:], dtype)}
 
 
 def elementwise_layer(name: str, function: Callable[[jax.Array], jax.Array]) -> Layer:
@@ -213,7 +220,7 @@ def leaky_relu_layer(negative_slope: float = 0.01) -> Layer:
 
 
 def max_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
-    """`jaxconv.max_pool` with these options as a layer.
+    """`jaxconv.max_pool` with these options, data_format excepted, as a layer.
 
     Example:
         >>> output_shape(max_pool_layer(2), (28, 28, 8))
@@ -223,7 +230,7 @@ def max_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
 
 
 def min_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
-    """`jaxconv.min_pool` with these options as a layer.
+    """`jaxconv.min_pool` with these options, data_format excepted, as a layer.
 
     Example:
         >>> output_shape(min_pool_layer(2), (28, 28, 8))
@@ -233,7 +240,7 @@ def min_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
 
 
 def sum_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
-    """`jaxconv.sum_pool` with these options as a layer.
+    """`jaxconv.sum_pool` with these options, data_format excepted, as a layer.
 
     Example:
         >>> output_shape(sum_pool_layer(2), (28, 28, 8))
@@ -243,7 +250,7 @@ def sum_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
 
 
 def avg_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
-    """`jaxconv.avg_pool` with these options as a layer.
+    """`jaxconv.avg_pool` with these options, data_format excepted, as a layer.
 
     Example:
         >>> output_shape(avg_pool_layer(3, strides=2, padding="SAME"), (28, 28, 8))
@@ -263,6 +270,9 @@ def _pool_layer(name: str, op: Callable[..., jax.Array], size: int | Sequence[in
     def flops(input_shape: Shape, output: Shape) -> int:
         return math.prod(output) * window(input_shape).tap_count
 
+    known = inspect.signature(op).parameters.keys() - {"x", "window", "data_format"}
+    if options.keys() - known:
+        raise TypeError(f"{name}_layer: got the options {sorted(options)}, expected some of {sorted(known)}")
     return Layer(f"{name} {_times(size)}", _no_params, apply, window, flops)
 
 
@@ -273,9 +283,11 @@ def output_shape(layer: Layer, input_shape: Sequence[int], dtype: Any = jnp.floa
         >>> output_shape(conv_layer(12, 3, padding="SAME"), (32, 32, 3))
         (32, 32, 12)
     """
-    params = _abstract_params(layer, input_shape, dtype)
-    x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
-    return jax.eval_shape(layer.apply, params, x).shape[1:]
+    return _shape_after(layer, _abstract_params(layer, input_shape, dtype), input_shape, dtype)
+
+
+def _shape_after(layer: Layer, params: Params, input_shape: Sequence[int], dtype: Any) -> Shape:
+    return jax.eval_shape(layer.apply, params, jax.ShapeDtypeStruct((1, *input_shape), dtype)).shape[1:]
 
 
 def _abstract_params(layer: Layer, input_shape: Sequence[int], dtype: Any) -> Params:

@@ -84,7 +84,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array, axis: int = -1) 
             f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits: one probability per "
             "class; for integer labels use softmax_cross_entropy_with_integer_labels"
         )
-    return _soft_jit(checked_axis(axis, logits.shape), logits, labels)
+    return _soft_jit(_class_axis(axis, logits.shape), logits, labels)
 
 
 # --- softmax_cross_entropy_with_integer_labels ---
@@ -109,7 +109,9 @@ def _hard_bwd(axis: Axis, saved, dloss):
     # L = log sum_i exp(z_i) − z_t:   dz_i = (p_i − [i = t])·dL
     logits, labels, largest, total = saved
     target = jnp.expand_dims(labels, axis)
-    dloss = jnp.where(_is_class(axis, logits.shape, target), jnp.expand_dims(dloss.astype(total.dtype), axis), jnp.nan)
+    dloss = jnp.expand_dims(dloss.astype(total.dtype), axis)
+    # NaN for a label that is no class, unless its loss is not used (masked by `where`): then 0, not NaN.
+    dloss = jnp.where(_is_class(axis, logits.shape, target) | (dloss == 0), dloss, jnp.nan)
     is_target = lax.broadcasted_iota(labels.dtype, logits.shape, axis[0]) == target
     dlogits = (probabilities(logits, largest, total) - is_target.astype(total.dtype)) * dloss
     return dlogits.astype(logits.dtype), None
@@ -131,8 +133,9 @@ def softmax_cross_entropy_with_integer_labels(logits: jax.Array, labels: jax.Arr
     Gradient:
         dz_i = (p_i − [i = t])·dL
 
-    A label outside [0, C) gives a NaN loss and NaN gradients for its example, so that it cannot pass unseen. Nothing is
-    averaged: take the mean of the result yourself.
+    A label outside [0, C) gives a NaN loss and NaN gradients for its example, so that it cannot pass unseen; leave such
+    an example out with `jnp.where(labels >= 0, loss, 0)` and its gradients are 0. Nothing is averaged: take the mean of
+    the result yourself.
 
     Args:
         logits: z, (*batch, C), of any sign.
@@ -158,11 +161,20 @@ def softmax_cross_entropy_with_integer_labels(logits: jax.Array, labels: jax.Arr
     """
     (logits,) = float_arrays(logits=logits)
     labels = integer_array("labels", labels)
-    axes = checked_axis(axis, logits.shape)
+    axes = _class_axis(axis, logits.shape)
     expected = tuple(size for number, size in enumerate(logits.shape) if number not in axes)
-    if len(axes) != 1 or labels.shape != expected:
+    if labels.shape != expected:
         raise ValueError(
             f"labels: got shape {labels.shape}, expected {expected}: one class per example, for logits of shape "
             f"{logits.shape} with the classes along axis {axis}"
         )
+    if jnp.iinfo(labels.dtype).bits < 32:  # an int8 could not be compared with more than 127 classes
+        labels = labels.astype(jnp.int32)
     return _hard_jit(axes, *varying_alike(logits, labels))
+
+
+def _class_axis(axis: int, shape) -> Axis:
+    axes = checked_axis(axis, shape)
+    if len(axes) != 1:
+        raise ValueError(f"axis: got {axis!r}, expected one axis: that of the classes")
+    return axes

@@ -86,7 +86,7 @@ def max_pool(
 
     Ties: the first tap in row-major order gets the whole cotangent, as in jax.grad of `lax.reduce_window`. Padding
     never wins a tie; a window that lies wholly in the padding gives −inf and no gradient. NaN: the first NaN of a
-    window is its maximum and gets its cotangent.
+    window is its maximum and gets its cotangent. ±0 are equal, and which of them y is may differ with the gradient.
 
     Args:
         x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
@@ -96,7 +96,7 @@ def max_pool(
             the padding counts as −inf.
         dilation: d, the spacing of the window's taps: an int for all spatial axes or one per axis.
         ceil_mode: round the output size up, so that the last window may hang over the end of the padded input (as long
-            as it starts inside the input or its low padding).
+            as it starts inside the input or its low padding). Not together with a negative high padding.
         data_format: "channels_last" or "channels_first".
 
     Returns:
@@ -105,7 +105,7 @@ def max_pool(
     Raises:
         ValueError: an option out of range, a window larger than the padded input. TypeError: x is not a floating array.
 
-    Saved for the backward: t, one byte per element of y (two for windows of more than 255 taps). Not x.
+    Saved for the backward: t, one byte per element of y (two from 256 taps on, four from 65,536). Not x.
 
     Reference: M. Ranzato, F. Huang, Y.-L. Boureau, Y. LeCun, Unsupervised learning of invariant feature hierarchies
     with applications to object recognition, CVPR 2007.
@@ -156,7 +156,7 @@ def min_pool(
     Raises:
         ValueError, TypeError: as in `max_pool`.
 
-    Saved for the backward: t, one byte per element of y (two for windows of more than 255 taps). Not x.
+    Saved for the backward: t, one byte per element of y (two from 256 taps on, four from 65,536). Not x.
 
     Reference: the max pooling of −x, negated.
 
@@ -443,8 +443,8 @@ def _global_avg_bwd(call: _GlobalCall, saved, dy):
     #   dx[n,u,c] = dy[n,c] / P
     del saved
     n, positions, channels = call.flat_shape
-    dx = dy.reshape(n, 1, channels) / max(1, positions)
-    return (call.restored(jnp.broadcast_to(dx, call.flat_shape)),)
+    dx = dy.reshape(n, 1, channels).astype(accumulator(dy.dtype)) / max(1, positions)
+    return (call.restored(jnp.broadcast_to(dx.astype(dy.dtype), call.flat_shape)),)
 
 
 _global_avg.defvjp(_global_avg_fwd, _global_avg_bwd)

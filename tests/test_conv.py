@@ -211,7 +211,7 @@ ERRORS = {
     ),
     "groups that do not divide C": (
         lambda: (lambda x, w: conv(x, w, groups=3), (X, like(W, (3, 3, 1, 6)))), ValueError,
-        r"groups: got 3, which does not divide the 4 input channels; expected a divisor of 4 \(C, input\) and of 6 \(K, output\)",
+        r"groups: got 3, which does not divide the 4 input channels; expected a divisor of 4 \(input\) and of 6 \(output\)",
     ),
     "groups that do not divide K": (
         lambda: (lambda x, w: conv(x, w, groups=4), (X, like(W, (3, 3, 1, 6)))), ValueError,
@@ -262,6 +262,11 @@ def test_errors_while_tracing(name):
     function, args = make()
     with pytest.raises(error, match=message):
         jax.eval_shape(function, *args)
+
+
+def test_none_is_not_an_array():
+    with pytest.raises(TypeError, match=r"w: got a NoneType, expected an array"):
+        conv(jnp.ones((1, 3, 1)), None)
 
 
 def test_a_list_is_not_an_array():

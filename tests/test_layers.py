@@ -143,6 +143,19 @@ def test_any_number_of_spatial_axes(shape):
     assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
 
 
+def test_weights_and_biases_are_drawn_apart():
+    import jax.nn.initializers as initializers
+
+    params = dense_layer(3, b_init=initializers.normal(1.0), w_init=initializers.normal(1.0)).init(KEY, (1,))
+    assert not jnp.array_equal(params["w"][0], params["b"])
+
+
+def test_pool_layers_refuse_what_they_do_not_know():
+    for options in ({"stride": 2}, {"data_format": "channels_first"}, {"count_include_pad": True}):
+        with pytest.raises(TypeError, match=r"max_pool_layer: got the options .*, expected some of"):
+            max_pool_layer(2, **options)
+
+
 def test_nested_nets_are_summarised_flat():
     block = serial(conv_layer(4, 3), relu_layer)
     assert summary(serial(block, serial(block, flatten_layer)), (8, 8, 1)).parameters == 40 + 148

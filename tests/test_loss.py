@@ -113,3 +113,25 @@ def test_errors_while_tracing(name):
     call, args, error, message = ERRORS[name]
     with pytest.raises(error, match=message):
         jax.eval_shape(call, *args)
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("uint8", 256), ("int8", 128), ("int8", 300), ("uint8", 300)])
+def test_narrow_labels_with_many_classes(dtype, classes):
+    (z,) = normal(0, (2, classes))
+    labels = jnp.array([0, 7], dtype)
+    loss, dz = jax.value_and_grad(lambda z: softmax_cross_entropy_with_integer_labels(z, labels).sum())(z)
+    assert_close(loss, -(jax.nn.log_softmax(z)[0, 0] + jax.nn.log_softmax(z)[1, 7]), length=classes)
+    assert_close(dz, softmax(z) - jax.nn.one_hot(labels.astype(jnp.int32), classes), length=classes)
+
+
+def test_an_example_left_out_has_gradient_0():
+    z, labels = normal(0, (2, 3))[0], jnp.array([-1, 0])
+    masked = lambda z: jnp.where(labels >= 0, softmax_cross_entropy_with_integer_labels(z, labels), 0).sum()  # noqa: E731
+    dz = jax.grad(masked)(z)
+    assert not dz[0].any()
+    assert_close(dz[1], softmax(z)[1] - jnp.array([1.0, 0.0, 0.0]), length=3)
+
+
+def test_one_axis_of_classes():
+    with pytest.raises(ValueError, match=r"axis: got \(0, 1\), expected one axis"):
+        softmax_cross_entropy(jnp.ones((2, 3)), jnp.ones((2, 3)), (0, 1))

@@ -206,6 +206,34 @@ def test_size_0(name):
         assert vjp(y)[0].shape == shape
 
 
+@pytest.mark.parametrize("name", OPS)
+def test_an_empty_spatial_axis(name):
+    for shape, window, options in (
+        ((2, 0, 3), 2, {}),
+        ((2, 0, 4, 3), 2, {"padding": "SAME"}),
+        ((2, 0, 3), 3, {"strides": 1}),
+    ):
+        y, vjp = jax.vjp(lambda x, w=window, o=options: OPS[name](x, w, **o), jnp.zeros(shape))
+        assert 0 in y.shape
+        assert vjp(y)[0].shape == shape
+    y, vjp = jax.vjp(lambda x: OPS[name](x, 2, padding=2), jnp.zeros((2, 0, 3)))
+    assert y.shape == (2, 2, 3)
+    assert vjp(y)[0].shape == (2, 0, 3)
+
+
+def test_ceil_mode_refuses_a_cropped_end():
+    with pytest.raises(ValueError, match=r"padding: got high padding -1 on spatial axis 0 together with ceil_mode"):
+        max_pool(jnp.ones((1, 6, 1)), 2, padding=[(0, -1)], ceil_mode=True)
+    x = jnp.arange(1.0, 7.0)[None, :, None]
+    for op in OPS.values():
+        assert jnp.array_equal(op(x, 2, padding=[(-1, -1)]), op(x[:, 1:5], 2))
+
+
+def test_global_average_of_more_positions_than_float16_can_count():
+    dx = jax.grad(lambda x: global_avg_pool(x).sum())(jnp.zeros((1, 256, 256, 1), jnp.float16))
+    assert dx[0, 0, 0, 0] == jnp.float16(1 / 65536)
+
+
 def test_what_is_saved():
     x = jnp.ones((2, 8, 8, 3), jnp.float32)
 

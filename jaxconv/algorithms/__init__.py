@@ -6,7 +6,7 @@ Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as 
     reference   sums over taps, transcribed from the formulas: the oracle of the tests, and the one for any dimension
     xla         lax convolutions with the adjoint paddings: what the hardware's library is made for
     rows        the kernel gradient alone, as one matrix product per row of taps: for CPUs
-    canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs, 1-D
+    canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs
 
 and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window_sum_grad`:
 
@@ -14,10 +14,13 @@ and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 
 from jaxconv.algorithms import canonical, reference, rows, taps, xla
+from jaxconv.algorithms.dtypes import tap_dtype
 
 __all__ = [
     "conv",
@@ -59,9 +62,7 @@ def _contract(form, a, b, window, groups, precision, dtype):
     def computed_by(module):
         return lambda a, b: getattr(module, form)(a, b, window, groups, precision, dtype)
 
-    cpu = xla
-    if form == "kernel_grad":
-        cpu = canonical if window.ndim == 1 and groups == 1 else rows
+    cpu = _cpu_kernel_grad(a.shape, b.shape, window, groups) if form == "kernel_grad" else xla
     # cuDNN and the TPU have no convolution over more than three spatial axes.
     other = xla if window.ndim <= 3 else reference
     if cpu is other:
@@ -69,8 +70,54 @@ def _contract(form, a, b, window, groups, precision, dtype):
     return lax.platform_dependent(a, b, cpu=computed_by(cpu), default=computed_by(other))
 
 
-extremum = taps.extremum
-extremum_value = taps.extremum_value
-extremum_grad = taps.extremum_grad
-window_sum = taps.window_sum
-window_sum_grad = taps.window_sum_grad
+def _cpu_kernel_grad(x_shape, dy_shape, window, groups):
+    """Which module has the kernel gradient on a CPU; the figures are in experiments/README.md."""
+    row = window.window_size[-1]
+    if groups > 1:
+        # XLA:CPU runs a grouped kernel gradient as a loop nest; but long rows need as many copies of x.
+        return rows if row <= (5 if window.ndim == 1 else 16) else xla
+    channels, outputs = x_shape[-1], dy_shape[-1]
+    summed = math.prod(dy_shape[:-1])
+    if window.tap_count == 1:  # one plain product
+        return rows
+    if window.ndim > 1 and channels <= 4 and row <= 16:  # lax's convolution would have a batch of `channels`
+        return rows
+    # From some 30,000 terms per sum on, XLA's convolution runs at a fraction of its speed; for wide layers with short
+    # rows the product is better in any case.
+    if window.ndim > 1 and row <= 3 and (summed > 32_768 or channels * outputs >= 4096):
+        return rows
+    return canonical
+
+
+def extremum(x, window, largest):
+    """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min), and the first tap, in row-major order, that attains it."""
+    if 0 in window.output_size:
+        shape = (x.shape[0], *window.output_size, x.shape[-1])
+        return jnp.zeros(shape, x.dtype), jnp.zeros(shape, tap_dtype(window))
+    return taps.extremum(x, window, largest)
+
+
+def extremum_value(x, window, largest):
+    """The y of `extremum` alone, for when no gradient is wanted."""
+    return extremum(x, window, largest)[0] if 0 in window.output_size else taps.extremum_value(x, window, largest)
+
+
+def extremum_grad(dy, tap, window):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
+    if not dy.size:
+        return jnp.zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype)
+    return taps.extremum_grad(dy, tap, window)
+
+
+def window_sum(x, window):
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
+    if not x.size:
+        return jnp.zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype)
+    return taps.window_sum(x, window)
+
+
+def window_sum_grad(dy, window):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
+    if not dy.size:
+        return jnp.zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype)
+    return taps.window_sum_grad(dy, window)

@@ -1,10 +1,10 @@
-"""The kernel gradient as one matrix product per row of taps. The default on CPUs.
+"""The kernel gradient as one matrix product per row of taps. For CPUs.
 
     dw[i', (i,c), k] = sum_m X_{i'}[m, (i,c)] · dy[m,k]          [R·C x N·O] · [N·O x K] -> [R·C x K]
 
 where m runs over batch and output positions, i over the taps of the innermost axis, and i' over those of the others;
-X_{i'} holds the inputs read by one row of taps, side by side. All rows read the same dy. Only R copies of x exist at a
-time, where im2col makes R·R; a product per tap, without copies, has too short a side when C is small.
+X_{i'} holds the inputs read by one row of taps, side by side: R copies of x, where im2col makes R·R. All rows read the
+same dy. A product per tap, without copies, has too short a side when C is small.
 
 Why not lax's own form: XLA:CPU lowers a convolution with x's batch as its channels badly (with groups, as one loop
 nest), and inside a while loop ten times worse, because it does not bring its axes into the order that its library
@@ -16,7 +16,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.algorithms.views import stack, tap_views
+from jaxconv.algorithms.views import UNROLLED, stack, tap_views
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
@@ -41,5 +41,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         product = product.reshape(groups, row_size, per_group, outputs)
         return product.transpose(1, 2, 0, 3).reshape(row_size, per_group, groups * outputs)
 
-    rows = stack(row, outer_sizes)
+    # The copies of all rows exist at once when written out: three rows, or few channels. Otherwise one row at a time.
+    written_out = math.prod(outer_sizes) <= 3 or x.shape[-1] <= 4
+    rows = stack(row, outer_sizes, unrolled=UNROLLED if written_out else 1)
     return rows.reshape(*window.window_size, per_group, groups * outputs)

@@ -22,10 +22,10 @@ def fold(body, carry, items):
     return lax.scan(lambda carry, item: (body(carry, item[0], tuple(item[1])), None), carry, numbered)[0]
 
 
-def stack(function, sizes):
-    """function(index) stacked over every index, a tuple of ints below sizes; a loop if there are many."""
+def stack(function, sizes, unrolled):
+    """function(index) stacked over every index, a tuple of ints below sizes; a loop if more than `unrolled`."""
     indices = list(itertools.product(*map(range, sizes)))
-    if len(indices) <= UNROLLED:
+    if len(indices) <= unrolled:
         return jnp.stack([function(index) for index in indices])
     return lax.map(lambda index: function(tuple(index)), jnp.asarray(indices, jnp.int32))
 

@@ -35,7 +35,7 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
         restored: Any = self._manager.restore(latest, args=ocp.args.StandardRestore(target))
         state = TrainState(*restored)
-        return state._replace(key=jax.random.wrap_key_data(state.key))
+        return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key)))
 
     def close(self) -> None:
         """Ends the manager's background work."""

@@ -50,7 +50,8 @@ def make_train_step(
     Args:
         loss: (params, batch, key) -> (the scalar to minimise, more scalars to report); the key is new at every step,
             for augmentation or dropout.
-        optimizer: any optax optimizer.
+        optimizer: any optax optimizer that needs no more than the gradients, the parameters and the loss; not those
+            that evaluate the loss again, such as `optax.lbfgs`.
 
     Returns:
         (state, batch) -> (state, metrics), where metrics holds "loss" and what the loss function reports. It is not
@@ -64,12 +65,14 @@ def make_train_step(
         (1.0, 1.0)
     """
 
+    extended = optax.with_extra_args_support(optimizer)
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         (value, reported), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = extended.update(grads, state.opt_state, state.params, value=value)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.key), {"loss": value, **reported}
+        return TrainState(state.step + 1, params, opt_state, state.key), {**reported, "loss": value}
 
     return step
 

@@ -170,12 +170,26 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
             assert jnp.array_equal(one, other, equal_nan=True), window
 
 
-def test_kernel_gradient_as_a_loop(monkeypatch):
-    monkeypatch.setattr(views, "UNROLLED", 1)
-    window = conv_window((6, 7), (3, 2), strides=(1, 2), padding=1)
-    x, dy = small_integers(0, (2, 6, 7, 4), (2, *window.output_size, 6))
-    found = rows.kernel_grad(x, dy, window, 2, None, jnp.float32)
-    assert jnp.array_equal(found, reference.kernel_grad(x, dy, window, 2, None, jnp.float32))
+def test_kernel_gradient_as_a_loop():
+    window = conv_window((6, 7), (4, 2), strides=(1, 2), padding=2)
+    x, dy = small_integers(0, (2, 6, 7, 8), (2, *window.output_size, 6))
+    call = jax.jit(lambda x, dy: rows.kernel_grad(x, dy, window, 2, None, jnp.float32))
+    assert "stablehlo.while" in call.lower(x, dy).as_text()
+    assert jnp.array_equal(call(x, dy), reference.kernel_grad(x, dy, window, 2, None, jnp.float32))
+
+
+def test_kernel_gradients_of_large_kernels_stay_small():
+    # Depthwise, 31x31: a product per row, one row at a time; long rows are left to lax.
+    for spatial, kernel, copies in (((32, 32), (15, 15), 40), ((1024,), (255,), 20)):
+        window = conv_window(spatial, kernel, padding="SAME")
+        x = jnp.ones((1, *spatial, 16), jnp.float32)
+        compiled = (
+            jax.jit(lambda x, dy, w=window: algorithms.kernel_grad(x, dy, w, 16, None, jnp.float32))
+            .lower(x, x)
+            .compile()
+        )
+        assert compiled.memory_analysis().temp_size_in_bytes < copies * x.nbytes
+        assert len(compiled.as_text().splitlines()) < 1000
 
 
 def test_large_windows_stay_small_programs():

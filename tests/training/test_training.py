@@ -121,6 +121,18 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(value):
     assert made == [0, 1, 2]
 
 
+def test_a_reported_loss_does_not_hide_the_real_one():
+    multi_step = make_multi_step(make_train_step(lambda p, b, k: (jnp.sum(p) * jnp.nan, {"loss": 7.0}), optax.sgd(0.0)))
+    with pytest.raises(NonFiniteLossError):
+        train(multi_step, new_state(jnp.ones(2, jnp.float32), optax.sgd(0.0), jax.random.key(0)), [jnp.ones((1, 2))])
+
+
+def test_optimizers_that_look_at_the_loss():
+    optimizer = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau())
+    state, _ = make_multi_step(make_train_step(loss, optimizer))(fresh(optimizer), batches(2))
+    assert int(state.step) == 2
+
+
 def test_no_batches_leave_the_state_alone():
     state = fresh(optax.sgd(0.1))
     after, history = train(make_multi_step(make_train_step(loss, optax.sgd(0.1))), state, [])
