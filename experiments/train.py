@@ -31,7 +31,6 @@ import optax
 import tyro
 from jax import lax
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import jaxconv
 from experiments import figures
@@ -57,6 +56,7 @@ from jaxconv.training import (
     train,
 )
 from jaxconv.training.checkpoint import Checkpoints
+from jaxconv.training.progress import live_report
 
 NETS = ("convnet", "notes")
 OPTIMIZERS = {
@@ -144,6 +144,8 @@ def check(settings: Settings) -> None:
     for name, least in (("epochs", 1), ("batch_size", 1), ("steps_per_dispatch", 1), ("shift", 0), ("seed", 0)):
         if getattr(settings, name) < least:
             raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    if settings.seed >= 2**32:
+        raise UsageError(f"seed: got {settings.seed}, expected less than 2**32")
     if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
         raise UsageError(f"learning_rate: got {settings.learning_rate}, expected a positive number")
     if settings.resume and settings.output is None:
@@ -161,7 +163,10 @@ def prepare_folder(settings: Settings) -> Path:
         if settings.resume:
             if not stored.exists():
                 raise UsageError(f"resume: {folder} holds no run to go on with")
-            earlier = json.loads(stored.read_text())
+            try:
+                earlier = json.loads(stored.read_text())
+            except ValueError as error:
+                raise UsageError(f"resume: {stored} is damaged ({error}): start anew in another folder") from error
             different = [
                 f"{name} {earlier.get(name)!r} -> {chosen[name]!r}"
                 for name in chosen
@@ -238,24 +243,21 @@ def run(settings: Settings, console: Console) -> dict:
     if settings.resume and (restored := checkpoints.restore(state)) is not None:
         state = restored
         done = int(state.step) // (per_epoch * per_dispatch)
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines[:done]]
+        try:
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            records = [json.loads(line) for line in lines[:done]]
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"resume: {folder / 'metrics.jsonl'} is damaged ({error}): start anew elsewhere"
+            ) from error
         console.print(f"going on after epoch {done} of {settings.epochs}", highlight=False)
     write_lines(folder / "metrics.jsonl", records)
 
-    with progress_bar(console) as progress:
-        bar = progress.add_task("training", total=steps, completed=int(state.step), status="compiling")
+    with live_report(steps, completed=int(state.step), console=console) as report:
         for epoch in range(len(records) + 1, settings.epochs + 1):
             started = time.perf_counter()
-
-            def report(metrics: dict[str, float], examples: int, seconds: float) -> None:
-                speed = f"{examples / seconds:,.0f} images/s"
-                status = f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}  {speed}"
-                progress.update(bar, advance=per_dispatch, status=status)
-
-            state, history = train(
-                multi_step, state, dispatches(data, settings, epoch, (per_epoch, per_dispatch)), report
-            )
+            batches = dispatches(data, settings, epoch, (per_epoch, per_dispatch))
+            state, history = train(multi_step, state, batches, report)
             seconds = time.perf_counter() - started
             tested = test(state)
             record = {
@@ -271,7 +273,7 @@ def run(settings: Settings, console: Console) -> dict:
             # Metrics first: a checkpoint never stands for an epoch without its line.
             write_lines(folder / "metrics.jsonl", records)
             checkpoints.save(state)
-            progress.console.print(
+            console.print(
                 f"epoch {epoch:3d}  "
                 f"train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:.4f}  "
                 f"test loss {record['test_loss']:.4f} accuracy {record['test_accuracy']:.4f}",
@@ -317,19 +319,6 @@ def write_lines(path: Path, records: list[dict]) -> None:
     new = path.with_suffix(".new")
     new.write_text("".join(json.dumps(record) + "\n" for record in records))
     new.replace(path)
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with the loss, accuracy and images per second of the last dispatch."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def main() -> int:

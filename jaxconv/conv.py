@@ -191,7 +191,7 @@ def conv(
     groups = check_channels(channels, w.shape, groups)
     if b is not None and b.shape != w.shape[-1:]:
         raise ValueError(f"b: got shape {b.shape}, expected ({w.shape[-1]},), one per output channel of w {w.shape}")
-    window = conv_window(input_size, w.shape[:-2], strides=strides, padding=padding, dilation=dilation)
+    window = conv_window(input_size, w.shape[:-2], strides=strides, padding=padding, dilation=dilation, name="w")
     dtype = result_dtype(preferred_element_type, x.dtype)
     return _conv_jit(_Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
 
@@ -286,6 +286,7 @@ def conv_input_grad(
         strides=strides,
         padding=padding,
         dilation=dilation,
+        name="w",
     )
     _check_cotangent(layout, dy.shape, window, w.shape[-1])
     dtype = result_dtype(preferred_element_type, dy.dtype)

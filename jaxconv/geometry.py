@@ -142,8 +142,9 @@ def conv_window(
     strides: int | Sequence[int] = 1,
     padding: Padding = "VALID",
     dilation: int | Sequence[int] = 1,
+    name: str = "kernel_size",
 ) -> Window:
-    """The window of a convolution over spatial axes of these sizes.
+    """The window of a convolution over spatial axes of these sizes; name is what messages call the kernel's sizes.
 
     Raises:
         ValueError: an option is out of range, or the kernel is larger than the padded input.
@@ -152,7 +153,7 @@ def conv_window(
     >>> conv_window((5, 5), (3, 3), padding="SAME", strides=2).output_size
     (3, 3)
     """
-    return _window(input_size, kernel_size, "kernel_size", strides, padding, dilation, ceil_mode=False)
+    return _window(input_size, kernel_size, name, strides, padding, dilation, ceil_mode=False)
 
 
 def pool_window(

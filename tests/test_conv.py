@@ -221,7 +221,7 @@ ERRORS = {
     "groups of the wrong type": (lambda: (lambda x, w: conv(x, w, groups=1.0), (X, W)), TypeError, r"groups: got 1.0, expected an int"),
     "kernel larger than the padded input": (
         lambda: (conv, (like(X, (2, 2, 8, 4)), W)), ValueError,
-        r"kernel_size: got 3 taps with dilation 1 on spatial axis 0, which span 3 positions, but the padded input has 2 .*use a smaller",
+        r"w: got 3 taps with dilation 1 on spatial axis 0, which span 3 positions, but the padded input has 2 .*use a smaller",
     ),
     "strides below 1": (lambda: (lambda x, w: conv(x, w, strides=0), (X, W)), ValueError, r"strides: got 0, expected an int, or 2 ints"),
     "dilation below 1": (lambda: (lambda x, w: conv(x, w, dilation=(1, 0)), (X, W)), ValueError, r"dilation: got \(1, 0\), expected an int, or 2"),

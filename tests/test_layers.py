@@ -181,7 +181,7 @@ def test_a_layer_of_ones_own():
 
 def test_a_net_that_does_not_fit_says_where():
     net = serial(conv_layer(4, 3), max_pool_layer(2), conv_layer(4, 3))
-    with pytest.raises(ValueError, match=r"kernel_size: got 3 taps .* the padded input has 2"):
+    with pytest.raises(ValueError, match=r"w: got 3 taps .* the padded input has 2"):
         net.init(KEY, (6, 6, 1))
     with pytest.raises(ValueError, match=r"groups: got 3, which does not divide the 4 input channels"):
         conv_layer(6, 3, groups=3).init(KEY, (6, 6, 4))

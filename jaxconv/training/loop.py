@@ -28,7 +28,7 @@ def train(
     multi_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     state: TrainState,
     dispatches: Iterable[Batch],
-    report: Callable[[dict[str, float], int, float], Any] | None = None,
+    report: Callable[[dict[str, float], int, int, float], Any] | None = None,
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """Runs multi_step over stacked batches, and stops at the first loss that is not finite.
 
@@ -36,7 +36,8 @@ def train(
         multi_step: from `make_multi_step`. It donates the state: do not use the one passed in again.
         state: the state to start from.
         dispatches: pytrees of arrays (steps, batch, ...), one per dispatch.
-        report: called after every dispatch with the mean metrics of its steps, its number of examples, and its seconds.
+        report: called after every dispatch with the mean metrics of its steps, its numbers of steps and of examples,
+            and its seconds; `jaxconv.training.progress.live_report` makes one that draws a progress bar.
 
     Returns:
         The state after the last step and every metric as an array with one value per step.
@@ -66,8 +67,9 @@ def train(
         for name, value in values.items():
             history.setdefault(name, []).append(value)
         if report is not None:
-            examples = np.prod(jax.tree.leaves(batches)[0].shape[:2], dtype=int)
-            report({name: float(value.mean()) for name, value in values.items()}, int(examples), seconds)
+            steps, batch_size = jax.tree.leaves(batches)[0].shape[:2]
+            means = {name: float(value.mean()) for name, value in values.items()}
+            report(means, steps, steps * batch_size, seconds)
     return state, {name: np.concatenate(parts) for name, parts in history.items()}
 
 

@@ -89,12 +89,12 @@ def test_training_lowers_the_loss_and_reports():
         make_multi_step(make_train_step(loss, optimizer)),
         fresh(optimizer),
         [repeated] * 4,
-        lambda metrics, examples, seconds: reported.append((metrics, examples, seconds)),
+        lambda *arguments: reported.append(arguments),
     )
     assert int(state.step) == 40
     assert history["loss"].shape == (40,)
     assert history["loss"][-1] < 0.5 * history["loss"][0]
-    assert [examples for _, examples, _ in reported] == [80] * 4
+    assert [(steps, examples) for _, steps, examples, _ in reported] == [(10, 80)] * 4
     assert_close(np.float64(reported[0][0]["loss"]), history["loss"][:10].mean(dtype=np.float64), length=10, scale=1e9)
     assert all(seconds > 0 for *_, seconds in reported)
 
@@ -177,3 +177,20 @@ def test_checkpoints_keep_everything_and_only_the_latest(tmp_path):
     on, _ = multi_step(restored, batches(2))
     straight, _ = multi_step(state, batches(2))
     assert all(map(np.array_equal, *map(jax.tree.leaves, (on.params, straight.params))))
+
+
+def test_the_progress_bar_shows_the_last_dispatch():
+    import io
+
+    from rich.console import Console
+
+    from jaxconv.training.progress import live_report
+
+    optimizer, written = optax.sgd(0.1), io.StringIO()
+    with live_report(4, console=Console(file=written, width=120)) as report:
+        _, history = train(
+            make_multi_step(make_train_step(loss, optimizer)), fresh(optimizer), [batches(2)] * 2, report
+        )
+    assert "4/4" in written.getvalue()
+    assert f"loss {history['loss'][2:].mean():.4f}" in written.getvalue()
+    assert "images/s" in written.getvalue()
