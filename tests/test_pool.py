@@ -94,7 +94,7 @@ def random_case(name, seed, most=7):
     return op, reference, (*batch, 2, *size)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", OPS)
 def test_gradients_with_no_option_at_its_default(name, seed):
     op, reference, shape = random_case(name, seed)
