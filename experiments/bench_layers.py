@@ -1,4 +1,4 @@
-"""Claim: no layer is slower than jax.grad of plain lax; pooling and kernel gradients are many times faster.
+"""Claim: value and gradients together are not slower than jax.grad of plain lax; max pooling is many times faster.
 
 Every case is verified first (value and gradients against lax in float64), then timed: ours and lax's, round by round in
 one process; "all" is a single jitted call of the value and the gradients, "backward" one of the gradients alone, from
