@@ -1,0 +1,851 @@
+"""The checks, each a function of its own: f and its arguments in, a `Check` out.
+
+    against_float64         every element of the value and of every gradient, against the reference's in float64
+    adjoint_identity        <J u, v> = <u, Jᵀ v>, J u by forward mode of the reference
+    linearity               Jᵀ(v + w) = Jᵀ v + Jᵀ w, and Jᵀ(2v) = 2 Jᵀ v to the bit
+    finite_differences      <v, df along u> = <u, Jᵀ v>, from values of f alone
+    second_order            grad of grad, jvp of grad, hessian
+    transformations         the same numbers eagerly and under jit, vmap, scan, remat, shard_map, with donated buffers
+    edges                   ties, kinks, ±0, ±inf, NaN, subnormal numbers, against a stated convention
+    determinism             the same bits at every run
+    residuals               bytes saved for the backward
+
+All take `reference`, a function of the same arguments that JAX differentiates (None: f itself with its custom rules
+taken off), `argnums` (None: every argument), and `seed`. Tolerances are those of `tolerance.py`.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from jaxconv.verification.problem import Problem, exact, first_line, value_and_grads
+from jaxconv.verification.report import Check, Report
+from jaxconv.verification.tolerance import (
+    FACTOR,
+    ROUNDING,
+    C,
+    Comparison,
+    Expected,
+    allowed_units,
+    compare,
+    eps_of,
+    underflow_of,
+)
+
+__all__ = [
+    "TRANSFORMS",
+    "Edge",
+    "adjoint_identity",
+    "against_float64",
+    "check_vjp",
+    "determinism",
+    "edges",
+    "finite_differences",
+    "linearity",
+    "residuals",
+    "second_order",
+    "transformations",
+]
+
+TRANSFORMS = (
+    "eager",
+    "vmap of grad",
+    "grad of vmap",
+    "scan of grad",
+    "grad of scan",
+    "remat",
+    "donated buffers",
+    "shard_map",
+)
+
+
+class Edge(NamedTuple):
+    """Values at a special point, and the convention that they follow.
+
+    `function` is called with `args`; its result is compared with `y`, and its gradients for the cotangent `dy` with
+    `gradients`, one per argument (None: not looked at). NaN must be NaN, infinities and zeros must be exact.
+    """
+
+    convention: str
+    function: Callable
+    args: tuple
+    y: Any = None
+    gradients: tuple | None = None
+    dy: Any = 1.0
+
+
+def check_vjp(
+    f: Callable,
+    *args: Any,
+    reference: Callable | None = None,
+    argnums: int | Sequence[int] | None = None,
+    orders: int = 2,
+    dtypes: Sequence[str] = ("float64", "float32"),
+    transforms: Sequence[str] = TRANSFORMS,
+    edge_cases: Sequence[Edge] | None = None,
+    length: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Check the gradient of a function at a point, in every way that this module knows.
+
+    Works on any function that JAX differentiates in reverse, and is meant for those with a rule of their own
+    (`jax.custom_vjp`). Arguments and results may be pytrees; what is not a floating array is passed on as it is.
+
+    Args:
+        f: the function.
+        args: where to check it. Their values matter: choose them so that no element is special (ties, kinks), and so
+            that strides, paddings and sizes differ from axis to axis.
+        reference: the same function written so that JAX can differentiate it; f itself without its custom rules by
+            default. Its gradient in float64 is the truth.
+        argnums: which arguments to differentiate; all by default.
+        orders: 2 also checks second derivatives, 1 does not.
+        dtypes: the floating dtypes that the arguments are converted to. bfloat16 and float16 are held to sums made in
+            float32; leave them out for functions that are not meant for them.
+        transforms: which of `TRANSFORMS` to check.
+        edge_cases: special points with the values that the function's documentation promises there. By default, if a
+            reference is given, the reference's own values at zeros, ties, ±inf, NaN and subnormal numbers; ().
+        length: how many terms the longest sum has; found from the reference by default.
+        seed: of the random cotangents, directions and samples.
+
+    Returns:
+        A `Report`. `print(report)` shows a table; `report.assert_ok()` raises an AssertionError that names what failed.
+
+    Raises:
+        TypeError, ValueError: f is not callable, cannot be differentiated or is not deterministic, there is no
+            floating argument, or the reference is another function.
+
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x * x
+    >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (x * dy,))  # the 2 is missing
+    >>> report = check_vjp(square, jnp.array([1.0, 2.0, 3.0]), dtypes=("float32",), orders=1, transforms=())
+    >>> [check.name for check in report.failures]
+    ['against float64', 'adjoint identity', 'finite differences']
+    """
+    unknown = [name for name in transforms if name not in TRANSFORMS]
+    if unknown:
+        raise ValueError(f"transforms: got {unknown[0]!r}, expected some of {', '.join(map(repr, TRANSFORMS))}")
+    if orders not in (1, 2):
+        raise ValueError(f"orders: got {orders!r}, expected 1 or 2")
+    dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    problem = Problem(f, args, reference, argnums, seed, length)
+    found: list[Check] = []
+    for dtype in map(_checked_dtype, dtypes):
+        found += [
+            _against_float64(problem, dtype),
+            _adjoint_identity(problem, dtype),
+            *_linearity(problem, dtype),
+            _determinism(problem, dtype),
+        ]
+    widest = _checked_dtype(dtypes[0])
+    found.append(_finite_differences(problem))
+    if orders == 2:
+        found += _second_order(problem)
+    found += _transformations(problem, widest, transforms)
+    if edge_cases is None:
+        edge_cases = special_values(problem, f, reference) if reference is not None else ()
+    found += edges(edge_cases, widest)
+    found.append(_residuals(problem, widest))
+    return Report(problem.name, problem.reference_name, tuple(found))
+
+
+def _checked_dtype(dtype) -> str:
+    name = jnp.dtype(dtype).name
+    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        raise ValueError(f"dtypes: got {name}, expected floating dtypes")
+    return name
+
+
+# --- against float64 ---
+
+
+def against_float64(f, *args, reference=None, argnums=None, dtype="float64", seed=0) -> Check:
+    """Every element of the value and of every gradient, against the reference's in float64 at the same arguments.
+
+    Fails where an element is off by more than the tolerance (unless autodiff in the same dtype is, too, and no less),
+    and where the root mean square of the errors is more than `FACTOR` times autodiff's. In units of eps(dtype) · s;
+    `details` has the worst error in ULP and relative to the element, and autodiff's beside ours.
+    """
+    return _against_float64(Problem(f, args, reference, argnums, seed), dtype)
+
+
+def _against_float64(problem: Problem, dtype: str) -> Check:
+    with exact():
+        leaves, cotangents = problem.sample(0, dtype), problem.cotangents(0, dtype)
+        got = problem.value_and_grads(leaves, cotangents)
+        wrong = [a.dtype.name for a in jax.tree.leaves(got) if a.dtype != jnp.dtype(dtype)]
+        if problem.reference is None:
+            return _against_differences(problem, dtype, leaves, cotangents, got[1])
+        y, grads, _ = problem.truth(leaves, cotangents)
+        names = [*problem.result_names, *problem.gradient_names()]
+        allowed = allowed_units(dtype, problem.length)
+        ours = compare_all(jax.tree.leaves(got), [*y, *grads], dtype)
+        details, note = {}, ""
+        passed = ours.worst <= allowed
+        if dtype != "float64":  # there, autodiff's is the truth
+            others = problem.autodiff_value_and_grads(leaves, cotangents)
+            theirs = compare_all(jax.tree.leaves(others), [*y, *grads], dtype)
+            details = {f"autodiff_{key}": value for key, value in _errors(theirs).items()}
+            if not passed and ours.worst <= FACTOR * theirs.worst < math.inf:
+                passed, note = True, f"autodiff is off by {theirs.worst:.3g} here, too"
+            ratio = error_ratio(ours.rms, theirs.rms)
+            if ratio > FACTOR:
+                passed = False
+                note = f"root mean square error {ours.rms:.3g}, {ratio:.3g} times autodiff's {theirs.rms:.3g}; allowed {FACTOR}"
+            details["ratio"] = ratio
+        if wrong:
+            passed, note = False, f"returned {wrong[0]} for {dtype} arguments"
+    details |= _errors(ours)
+    return _check("against float64", dtype, passed, ours, allowed, names, note, details)
+
+
+def error_ratio(ours: float, theirs: float) -> float:
+    """Our root mean square error over autodiff's; what rounding the result costs, both have at least."""
+    return max(ours, ROUNDING) / max(theirs, ROUNDING)
+
+
+def _errors(comparison: "_Worst") -> dict[str, float]:
+    return {
+        "worst": comparison.worst,
+        "rms": comparison.rms,
+        "ulp": comparison.ulp,
+        "relative": comparison.relative,
+    }
+
+
+class _Worst(NamedTuple):
+    """The worst of several comparisons, and what they have together."""
+
+    number: int
+    comparison: Comparison
+    rms: float
+    ulp: float
+    relative: float
+
+    @property
+    def worst(self) -> float:
+        return self.comparison.worst
+
+
+def compare_all(got, expected: Sequence[Expected], dtype) -> _Worst:
+    """Several arrays, each against what is expected."""
+    found = [compare(g, e, dtype) for g, e in zip(got, expected, strict=True)]
+    number = max(range(len(found)), key=lambda n: found[n].worst)
+    count = sum(c.count for c in found)
+    rms = math.sqrt(sum(c.squares for c in found) / count) if count else 0.0
+    return _Worst(number, found[number], rms, max(c.ulp for c in found), max(c.relative for c in found))
+
+
+def _check(name, dtype, passed, worst: _Worst, allowed, names, note="", details=None) -> Check:
+    c = worst.comparison
+    where = f"{names[worst.number]} [{', '.join(map(str, c.index))}]" if c.worst > 0 else ""
+    return Check(name, dtype, bool(passed), c.worst, allowed, "eps", where, c.got, c.expected, note, details or {})
+
+
+def _against_differences(problem: Problem, dtype, leaves, cotangents, grads) -> Check:
+    """Up to 256 elements of the gradients against central differences: for functions that JAX cannot differentiate."""
+    rng = np.random.default_rng((problem.seed, 4))
+    wide = [np.asarray(a, np.float64) for a in leaves]
+    value = _weighted_value(problem, cotangents)
+    worst, where, got, expected = 0.0, "", math.nan, math.nan
+    floor = max(float(np.max(np.abs(np.asarray(g, np.float64)), initial=0.0)) for g in grads)
+    step = _step("float64")
+    # Truncation takes step², rounding eps/step, which is as much at this step; and the gradient its own dtype's part.
+    allowed = C * (step**2 + eps_of(dtype))
+    for number, (leaf, grad) in enumerate(zip(wide, grads, strict=True)):
+        for flat in rng.permutation(leaf.size)[: 256 // len(wide)]:
+            index = np.unravel_index(flat, leaf.shape)
+            h = step * max(1.0, abs(leaf[index]))
+            ends = []
+            for sign in (1, -1):
+                moved = [a.copy() for a in wide]
+                moved[number][index] += sign * h
+                ends.append(value(moved))
+            difference = (ends[0] - ends[1]) / (2 * h)
+            here = float(grad[index])
+            error = abs(here - difference) / max(abs(difference), floor, 1e-30)
+            if not error <= worst:
+                worst, got, expected = error, here, difference
+                where = f"{problem.gradient_names()[number]} [{', '.join(map(str, index))}]"
+    note = "against central differences of f, up to 256 elements"
+    return Check("against float64", dtype, worst <= allowed, worst, allowed, "relative", where, got, expected, note)
+
+
+def _weighted_value(problem: Problem, cotangents):
+    run = jax.jit(lambda leaves: problem.f(*leaves))
+    weights = [np.asarray(c, np.float64) for c in cotangents]
+
+    def value(wide) -> float:
+        y = run([jnp.asarray(a, jnp.float64) for a in wide])
+        return math.fsum(float(np.sum(np.asarray(a, np.float64) * w)) for a, w in zip(y, weights, strict=True))
+
+    return value
+
+
+# --- the adjoint identity, linearity ---
+
+
+def adjoint_identity(f, *args, reference=None, argnums=None, dtype="float64", directions=3, seed=0) -> Check:
+    """<J u, v> = <u, Jᵀ v> for random u and v, with J u by forward mode of the reference and Jᵀ v by f's rule."""
+    return _adjoint_identity(Problem(f, args, reference, argnums, seed), dtype, directions)
+
+
+def _adjoint_identity(problem: Problem, dtype: str, directions: int = 3) -> Check:
+    if problem.reference is None:
+        return Check("adjoint identity", dtype, None, note="f has no forward mode without its custom rule")
+    with exact():
+        leaves, cotangents = problem.sample(0, dtype), problem.cotangents(0, dtype)
+        grads = [np.asarray(g, np.float64) for g in problem.value_and_grads(leaves, cotangents)[1]]
+        v = [np.asarray(c, np.float64) for c in cotangents]
+        allowed = allowed_units(dtype, problem.length)
+        worst, got, expected, where = 0.0, math.nan, math.nan, ""
+        for number in range(directions):
+            u = problem.tangents(number)
+            _, g, ju = problem.truth(leaves, cotangents, u)
+            left, left_scale = _inner([e.value for e in ju], v, [e.scale for e in ju])
+            right, right_scale = _inner(grads, u, [e.scale for e in g])
+            # In float64 both sides have rounding errors, elsewhere that of J u is out of sight.
+            scale = right_scale + (left_scale if dtype == "float64" else 0.0)
+            error = abs(left - right) / (eps_of(dtype) * scale + underflow_of(dtype)) if left != right else 0.0
+            if not error <= worst:
+                worst, got, expected, where = error, right, left, f"direction {number}"
+    residual = abs(got - expected) / abs(expected) if expected else 0.0
+    passed = worst <= allowed
+    details = {"residual": 0.0 if math.isnan(residual) else residual}
+    return Check("adjoint identity", dtype, passed, worst, allowed, "eps", where, got, expected, details=details)
+
+
+def _inner(a, b, scale) -> tuple[float, float]:
+    """<a, b> over the elements where both are finite, and the root mean square of what it may be off by."""
+    total, squares = [], 0.0
+    for x, y, s in zip(a, b, scale, strict=True):
+        finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(s)
+        total.append(float(np.sum(np.where(finite, x, 0) * np.where(finite, y, 0))))
+        squares += float(np.sum((np.where(finite, s, 0) * np.where(finite, y, 0)) ** 2))
+    return math.fsum(total), math.sqrt(squares)
+
+
+def linearity(f, *args, reference=None, argnums=None, dtype="float64", seed=0) -> tuple[Check, Check]:
+    """Jᵀ(v + w) = Jᵀ v + Jᵀ w up to rounding, and Jᵀ(2v) = 2 Jᵀ v to the bit: a factor of 2 rounds nothing."""
+    return _linearity(Problem(f, args, reference, argnums, seed), dtype)
+
+
+def _linearity(problem: Problem, dtype: str) -> tuple[Check, Check]:
+    with exact():
+        leaves = problem.sample(0, dtype)
+        v, w = problem.cotangents(0, dtype), problem.cotangents(1, dtype)
+        both = tuple(a + b for a, b in zip(v, w, strict=True))
+        twice = tuple(2 * a for a in v)
+        gv, gw, gboth, gtwice = (
+            [np.asarray(g, np.float64) for g in problem.value_and_grads(leaves, c)[1]] for c in (v, w, both, twice)
+        )
+        expected = []
+        for number, (a, b) in enumerate(zip(gv, gw, strict=True)):
+            if problem.reference is None:
+                scale = np.full(a.shape, np.max(np.abs(a) + np.abs(b), initial=0.0))
+            else:
+                scale = sum(problem.truth(leaves, c)[1][number].scale for c in (v, w))
+            with np.errstate(all="ignore"):
+                expected.append(Expected(a + b, scale))
+        allowed = allowed_units(dtype, problem.length)
+        sums = compare_all(gboth, expected, dtype)
+        with np.errstate(all="ignore"):
+            doubled = compare_all(gtwice, [Expected(2 * a, np.abs(2 * a)) for a in gv], dtype)
+    names = problem.gradient_names()
+    # float16 has subnormal numbers, which are coarser; nothing else is lost in doubling.
+    fine = doubled.worst == 0 or (dtype == "float16" and _only_subnormal(gv, gtwice))
+    return (
+        _check("linearity: a sum", dtype, sums.worst <= allowed, sums, allowed, names),
+        _check("linearity: a doubling", dtype, fine, doubled, 0.0, names),
+    )
+
+
+def _only_subnormal(single, double) -> bool:
+    tiny = 4 * float(jnp.finfo("float16").tiny)
+    return all(bool(np.all((2 * a == b) | (np.abs(b) < tiny))) for a, b in zip(single, double, strict=True))
+
+
+# --- finite differences ---
+
+
+def finite_differences(f, *args, reference=None, argnums=None, dtype="float64", seed=0) -> Check:
+    """<v, df along u> = <u, Jᵀ v> for a random direction u of each argument, from values of f alone.
+
+    f is evaluated in `dtype`. Where f is affine in the argument (which is found out), the step is 1 and the difference
+    exact; elsewhere it is the cube root of eps(dtype), and half of that shows how far the difference may be off.
+    Results that meet a kink within the step are left out. When a direction fails, the elements of the argument are
+    halved until the one is found whose derivative is wrong.
+    """
+    return _finite_differences(Problem(f, args, reference, argnums, seed), dtype)
+
+
+def _step(dtype) -> float:
+    return eps_of(dtype) ** (1 / 3)
+
+
+def _finite_differences(problem: Problem, dtype: str = "float64") -> Check:
+    name = "finite differences"
+    with exact():
+        difference = _Differences(problem, dtype)
+        worst, where, got, expected, note = 0.0, "", math.nan, math.nan, ""
+        for number, called in enumerate(problem.names):
+            u = problem.tangents(0)[number]
+            if not u.size:
+                continue
+            found = difference.along(number, u)
+            if found.dropped > 0.5:
+                return Check(name, dtype, None, note="more than half of the results have a kink within the step")
+            if not found.error <= worst:
+                worst, got, expected, where = found.error, found.by_rule, found.by_values, f"a direction of {called}"
+            if not found.error <= 1:
+                index = difference.locate(number, u)
+                one = np.zeros(u.shape)
+                one[index] = 1.0
+                found = difference.along(number, one)
+                got, expected = found.by_rule, found.by_values
+                where = f"gradient of {called} [{', '.join(map(str, index))}]"
+                note = "found by halving the direction that failed"
+                break
+    return Check(name, dtype, worst <= 1, worst, 1.0, "of the bound", where, got, expected, note)
+
+
+class _Slope(NamedTuple):
+    """A directional derivative of <v, f>, by the rule and by values of f; the error is in units of what is allowed."""
+
+    error: float
+    by_rule: float
+    by_values: float
+    dropped: float  # the share of the results that were left out
+
+
+class _Differences:
+    """Differences of f along directions of one argument."""
+
+    def __init__(self, problem: Problem, dtype):
+        self.problem, self.dtype = problem, dtype
+        self.leaves, self.cotangents = problem.sample(0, dtype), problem.cotangents(0, dtype)
+        self.y = self._values(self.leaves)
+        self.eps = eps_of(dtype) * math.sqrt(problem.length)
+        # The scale of the results' rounding errors; without a reference, their largest element.
+        if problem.reference is not None:
+            self.scales = [e.scale for e in problem.truth(self.leaves, self.cotangents)[0]]
+        else:
+            self.scales = [np.full(a.shape, np.max(np.abs(a), initial=0.0)) for a in self.y]
+
+    def _values(self, leaves) -> list[np.ndarray]:
+        return [np.asarray(a, np.float64) for a in self.problem.value_and_grads(leaves, self.cotangents)[0]]
+
+    def _ends(self, number, u, h):
+        """f at both ends of a step along u, and the step as it was made, rounded."""
+        ends, moves = [], []
+        for sign in (1, -1):
+            moved = self.leaves[number] + jnp.asarray(sign * h * u, self.dtype)
+            ends.append(self._values([*self.leaves[:number], moved, *self.leaves[number + 1 :]]))
+            moves.append(np.asarray(moved, np.float64))
+        return *ends, (moves[0] - moves[1]) / (2 * h)
+
+    def along(self, number, u) -> _Slope:
+        """The derivative along u."""
+        up, down, made = self._ends(number, u, 1.0)
+        with np.errstate(all="ignore"):
+            bends = [np.abs(a + b - 2 * y) for a, b, y in zip(up, down, self.y, strict=True)]
+            size = [np.abs(a) + np.abs(b) + s for a, b, s in zip(up, down, self.scales, strict=True)]
+            affine = all(np.all(~(b > C * self.eps * s)) for b, s in zip(bends, size, strict=True))
+            if affine:
+                slopes = [(a - b) / 2 for a, b in zip(up, down, strict=True)]
+                known = [np.isfinite(s) for s in slopes]
+                bound = [C * self.eps * s for s in size]
+            else:
+                slopes, known, bound, made = self._small_step(number, u, size)
+        v = [np.where(k, np.asarray(c, np.float64), 0) for k, c in zip(known, self.cotangents, strict=True)]
+        grads = self.problem.value_and_grads(self.leaves, tuple(jnp.asarray(a, self.dtype) for a in v))[1]
+        grad = np.asarray(grads[number], np.float64)
+        by_rule = float(np.sum(np.where(made != 0, grad * made, 0.0)))
+        by_values = math.fsum(float(np.sum(np.where(a != 0, a * s, 0.0))) for a, s in zip(v, slopes, strict=True))
+        allowed = sum(float(np.sum(np.where(a != 0, a * b, 0.0) ** 2)) for a, b in zip(v, bound, strict=True)) ** 0.5
+        total = sum(k.size for k in known)
+        dropped = sum(int(np.count_nonzero(~k)) for k in known) / max(1, total)
+        difference = abs(by_rule - by_values)
+        return _Slope(difference / (allowed + 1e-300) if difference else 0.0, by_rule, by_values, dropped)
+
+    def _small_step(self, number, u, size):
+        """Central differences; half the step shows how far they may be off, and where there is a kink."""
+        leaf = np.asarray(self.leaves[number], np.float64)
+        h = _step(self.dtype) * (float(np.sqrt(np.mean(np.where(np.isfinite(leaf), leaf, 0) ** 2))) or 1.0)
+        up, down, made = self._ends(number, u, h)
+        up_half, down_half, _ = self._ends(number, u, h / 2)
+        slopes, known, bound = [], [], []
+        for n, y in enumerate(self.y):
+            slope, half = (up[n] - down[n]) / (2 * h), (up_half[n] - down_half[n]) / h
+            noise = C * self.eps * size[n]
+            # Where f is smooth, half the step has a quarter of the second difference; at a kink it has half of it. A
+            # kink beside the centre makes the two slopes differ by much more than the curvature does.
+            bend, bend_half = np.abs(up[n] + down[n] - 2 * y), np.abs(up_half[n] + down_half[n] - 2 * y)
+            kink = (bend_half > 0.35 * bend) & (bend_half > noise)
+            kink |= np.abs(slope - half) * h > 0.2 * bend + noise
+            slopes.append(slope)
+            known.append(np.isfinite(slope) & np.isfinite(half) & ~kink)
+            bound.append(4 * np.abs(slope - half) + noise / h)
+        return slopes, known, bound, made
+
+    def locate(self, number, u) -> tuple[int, ...]:
+        """The element of the argument whose part in the direction is wrong, by halving."""
+        chosen = np.arange(u.size)
+        while chosen.size > 1:
+            halves = np.array_split(chosen, 2)
+            errors = []
+            for half in halves:
+                part = np.zeros(u.size)
+                part[half] = u.reshape(-1)[half]
+                errors.append(self.along(number, part.reshape(u.shape)).error)
+            chosen = halves[int(not errors[0] >= errors[1])]
+        return tuple(map(int, np.unravel_index(chosen[0], u.shape)))
+
+
+# --- second order ---
+
+
+def second_order(f, *args, reference=None, argnums=None, dtype="float64", seed=0) -> tuple[Check, ...]:
+    """grad of grad, jvp of grad and the hessian of the sum of sin(f), against the reference's in float64.
+
+    The hessian is `jax.hessian` where the arguments have up to 64 elements together, and eight of its columns (jvp of
+    grad under vmap) beyond.
+    """
+    return _second_order(Problem(f, args, reference, argnums, seed), dtype)
+
+
+_SECOND = ("grad of grad", "hessian", "jvp of grad")
+
+
+def _second_order(problem: Problem, dtype: str = "float64") -> tuple[Check, ...]:
+    if problem.reference is None:
+        return tuple(Check(name, dtype, None, note="there is no reference to compare with") for name in _SECOND)
+    size = sum(leaf.size for leaf in problem.leaves)
+    rng = np.random.default_rng((problem.seed, 5))
+    columns = np.zeros((0, 0))
+    if size > 64:
+        columns = np.zeros((8, size))
+        columns[np.arange(8), rng.choice(size, 8, replace=False)] = 1.0
+
+    def second(f):
+        return jax.jit(lambda leaves, tangents, columns: _second_derivatives(f, leaves, tangents, columns))
+
+    with exact():
+        tangents, reference = problem.tangents(0), second(problem.reference)
+        leaves = problem.sample(0, dtype)
+
+        def flat(inputs):
+            n = len(problem.leaves)
+            wide = [jnp.asarray(a, jnp.float64) for a in inputs]
+            return [np.asarray(a) for a in jax.tree.leaves(reference(wide[:n], wide[n:], columns))]
+
+        expected = problem.scaled(flat, [np.asarray(a, np.float64) for a in (*leaves, *tangents)])
+        try:
+            rounded = [jnp.asarray(t, dtype) for t in tangents]
+            got = second(problem.f)(leaves, rounded, jnp.asarray(columns, dtype))
+        except Exception as error:
+            return tuple(_raised(name, dtype, error) for name in _SECOND)
+        allowed = allowed_units(dtype, problem.length)
+        checks, start = [], 0
+        for name in _SECOND:
+            arrays = jax.tree.leaves(got[name])
+            worst = compare_all(arrays, expected[start : start + len(arrays)], dtype)
+            start += len(arrays)
+            names = [f"{name}, part {n}" for n in range(len(arrays))]
+            checks.append(_check(name, dtype, worst.worst <= allowed, worst, allowed, names))
+    return tuple(checks)
+
+
+def _second_derivatives(f, leaves, tangents, columns):
+    """A dict of second derivatives; its order is that of `_SECOND`, which jax.tree keeps sorted by name."""
+    leaves, everything = tuple(leaves), tuple(range(len(leaves)))
+    # The sine's second derivative does not vanish, so that something is left where f is linear.
+    scalar = lambda *leaves: sum(jnp.sum(jnp.sin(y)) for y in f(*leaves))  # noqa: E731
+    grads = jax.grad(scalar, everything)
+    if columns.size:
+        sizes = np.cumsum([leaf.size for leaf in leaves])[:-1]
+
+        def column(flat):
+            parts = [part.reshape(a.shape) for part, a in zip(jnp.split(flat, sizes), leaves, strict=True)]
+            return jax.jvp(grads, leaves, tuple(parts))[1]
+
+        hessian = jax.vmap(column)(columns)
+    else:
+        hessian = jax.hessian(scalar, everything)(*leaves)
+    return {
+        "grad of grad": jax.grad(lambda *leaves: sum(jnp.sum(jnp.sin(g)) for g in grads(*leaves)), everything)(*leaves),
+        "hessian": hessian,
+        "jvp of grad": jax.jvp(grads, leaves, tuple(tangents))[1],
+    }
+
+
+def _raised(name, dtype, error) -> Check:
+    return Check(name, dtype, False, math.inf, 0.0, note=f"raised {first_line(error)}")
+
+
+# --- transformations ---
+
+
+def transformations(f, *args, reference=None, argnums=None, dtype="float64", transforms=TRANSFORMS, seed=0):
+    """A tuple of checks, one per transformation: gradients under it are the gradients of each example by itself.
+
+    "eager" runs without an outer jit; "vmap of grad" over all arguments and over each by itself; "grad of vmap", "scan
+    of grad", "grad of scan"; "remat" is grad of `jax.checkpoint`; "shard_map" splits examples over the devices, with
+    one argument sharded and the others replicated (skipped where there is one device only).
+    """
+    return _transformations(Problem(f, args, reference, argnums, seed), dtype, transforms)
+
+
+def _transformations(problem: Problem, dtype: str, transforms: Sequence[str]) -> list[Check]:
+    checks = []
+    with exact():
+        runs = _Runs(problem, dtype)
+        for name in transforms:
+            if name == "shard_map" and len(jax.devices()) < 2:
+                checks.append(Check(name, dtype, None, note="needs two devices (jax_num_cpu_devices=2)"))
+                continue
+            try:
+                checks.append(runs.check(name, *getattr(runs, name.replace(" ", "_"))()))
+            except Exception as error:
+                checks.append(_raised(name, dtype, error))
+    return checks
+
+
+class _Runs:
+    """The gradients under each transformation, with what they should be."""
+
+    def __init__(self, problem: Problem, dtype):
+        self.problem, self.dtype = problem, dtype
+        self.items = [problem.sample(n, dtype) for n in (0, 1)]
+        self.cotangents = [problem.cotangents(n, dtype) for n in (0, 1)]
+        self.stacks = [jnp.stack(pair) for pair in zip(*self.items, strict=True)]
+        self.cotangent_stacks = tuple(jnp.stack(pair) for pair in zip(*self.cotangents, strict=True))
+
+    def check(self, name, got, expected) -> Check:
+        names = self.problem.gradient_names()
+        names = [f"{names[n % len(names)]}" for n in range(len(expected))]
+        worst = compare_all(jax.tree.leaves(got), expected, self.dtype)
+        allowed = allowed_units(self.dtype, self.problem.length)
+        return _check(name, self.dtype, worst.worst <= allowed, worst, allowed, names)
+
+    def grads(self, leaves, cotangents):
+        return value_and_grads(self.problem.f, leaves, cotangents)[1]
+
+    def one(self, leaves, cotangents) -> list[Expected]:
+        """The gradients of one example."""
+        if self.problem.reference is not None:
+            return self.problem.truth(leaves, cotangents)[1]
+        grads = [np.asarray(g, np.float64) for g in self.problem.value_and_grads(leaves, cotangents)[1]]
+        return [Expected(g, np.full(g.shape, np.max(np.abs(g), initial=0.0))) for g in grads]
+
+    def each(self) -> list[Expected]:
+        """The gradients of each example by itself, stacked."""
+        return _stacked([self.one(*item) for item in zip(self.items, self.cotangents, strict=True)])
+
+    def eager(self):
+        return self.grads(self.items[0], self.cotangents[0]), self.one(self.items[0], self.cotangents[0])
+
+    def vmap_of_grad(self):
+        got = [jax.jit(jax.vmap(self.grads))(self.stacks, self.cotangent_stacks)]
+        expected = self.each()
+        count = len(self.stacks)
+        for number in range(count) if count > 1 else ():
+            axes = [0 if n == number else None for n in range(count)]
+            first = [self.stacks[n] if n == number else self.items[0][n] for n in range(count)]
+            got.append(jax.jit(jax.vmap(self.grads, (axes, 0)))(first, self.cotangent_stacks))
+            mixed = [self.items[1][n] if n == number else self.items[0][n] for n in range(count)]
+            pairs = zip((self.items[0], mixed), self.cotangents, strict=True)
+            expected += _stacked([self.one(*pair) for pair in pairs])
+        return got, expected
+
+    def grad_of_vmap(self):
+        mapped = jax.vmap(self.problem.f)
+        return jax.jit(lambda s, c: value_and_grads(mapped, s, c)[1])(self.stacks, self.cotangent_stacks), self.each()
+
+    def scan_of_grad(self):
+        def grads(stacks, cotangents):
+            return lax.scan(lambda _, item: (None, self.grads(*item)), None, (stacks, cotangents))[1]
+
+        return jax.jit(grads)(self.stacks, self.cotangent_stacks), self.each()
+
+    def grad_of_scan(self):
+        scanned = lambda *stacks: lax.scan(lambda _, leaves: (None, self.problem.f(*leaves)), None, stacks)[1]  # noqa: E731
+        return jax.jit(lambda s, c: value_and_grads(scanned, s, c)[1])(self.stacks, self.cotangent_stacks), self.each()
+
+    def remat(self):
+        again = jax.checkpoint(self.problem.f)
+        got = jax.jit(lambda a, c: value_and_grads(again, a, c)[1])(self.items[0], self.cotangents[0])
+        return got, self.one(self.items[0], self.cotangents[0])
+
+    def donated_buffers(self):
+        expected = self.one(self.items[0], self.cotangents[0])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
+            copies = [leaf.copy() for leaf in self.items[0]]
+            return jax.jit(self.grads, donate_argnums=(0,))(copies, self.cotangents[0]), expected
+
+    def shard_map(self):
+        """One argument after the other is sharded, the others replicated: their gradients sum over the devices."""
+        mesh = jax.make_mesh((2,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+        got, expected = [], []
+        for number in range(len(self.stacks)):
+            sharded = [n == number for n in range(len(self.stacks))]
+            specs = [PartitionSpec("devices") if s else PartitionSpec() for s in sharded]
+
+            def local(leaves, cotangents, sharded=sharded):
+                leaves = [leaf[0] if s else leaf for leaf, s in zip(leaves, sharded, strict=True)]
+                cotangents = tuple(c[0] for c in cotangents)
+                grads = value_and_grads(self.problem.f, leaves, cotangents)[1]
+                return [g[None] if s else g for g, s in zip(grads, sharded, strict=True)]
+
+            run = jax.shard_map(local, mesh=mesh, in_specs=(specs, PartitionSpec("devices")), out_specs=specs)
+            leaves = [self.stacks[n] if s else self.items[0][n] for n, s in enumerate(sharded)]
+            got.append(jax.jit(run)(leaves, self.cotangent_stacks))
+            mixed = [self.items[1][n] if s else self.items[0][n] for n, s in enumerate(sharded)]
+            pairs = zip((self.items[0], mixed), self.cotangents, strict=True)
+            both = [self.one(*pair) for pair in pairs]
+            for n, s in enumerate(sharded):
+                a, b = both[0][n], both[1][n]
+                expected.append(_stacked([[a], [b]])[0] if s else Expected(a.value + b.value, a.scale + b.scale))
+        return got, expected
+
+
+def _stacked(items: list[list[Expected]]) -> list[Expected]:
+    return [
+        Expected(np.stack([e.value for e in same]), np.stack([e.scale for e in same]))
+        for same in zip(*items, strict=True)
+    ]
+
+
+# --- edges ---
+
+
+def edges(cases: Sequence[Edge], dtype: str = "float64") -> list[Check]:
+    """A check per special point: NaN where NaN is promised, infinities and zeros exact, the rest to rounding."""
+    checks = []
+    for case in cases:
+        with exact():
+            as_dtype = lambda a: jnp.asarray(a, dtype) if _is_float(a) else a  # noqa: E731
+            leaves = [as_dtype(a) for a in case.args]
+            differentiated = [n for n, a in enumerate(leaves) if _is_float(a)]
+            try:
+                y, vjp = jax.vjp(
+                    lambda *chosen, case=case, leaves=leaves, differentiated=differentiated: case.function(
+                        *[
+                            dict(zip(differentiated, chosen, strict=True)).get(n, leaf)
+                            for n, leaf in enumerate(leaves)
+                        ]
+                    ),
+                    *[leaves[n] for n in differentiated],
+                )
+                grads = vjp(jnp.broadcast_to(jnp.asarray(case.dy, y.dtype), y.shape))
+            except Exception as error:
+                checks.append(_raised(f"edge: {case.convention}", dtype, error))
+                continue
+        pairs = [("y", y, case.y)]
+        pairs += [(f"gradient {n}", g, e) for n, (g, e) in enumerate(zip(grads, case.gradients or (), strict=False))]
+        found = []
+        for called, got, expected in pairs:
+            if expected is not None:
+                expected = np.asarray(expected, np.float64)
+                found.append((called, compare(got, Expected(expected, np.zeros(expected.shape)), dtype)))
+        called, worst = max(found, key=lambda pair: pair[1].worst)
+        where = f"{called} [{', '.join(map(str, worst.index))}]" if worst.worst else ""
+        checks.append(
+            Check(
+                f"edge: {case.convention}", dtype, worst.worst <= C, worst.worst, C, "eps", where, worst.got, worst.expected
+            )
+        )
+    return checks
+
+
+def _is_float(a) -> bool:
+    return isinstance(a, float) or jnp.issubdtype(getattr(a, "dtype", np.asarray(a).dtype), jnp.floating)
+
+
+def special_values(problem: Problem, f: Callable, reference: Callable) -> list[Edge]:
+    """What a given reference does at zeros, ties, infinities, NaN and subnormal numbers.
+
+    The value is compared at all of them, the gradients where the arguments are finite.
+    """
+    tiny = float(jnp.finfo(jnp.float64).tiny)
+    variants = {
+        "+0 everywhere": (np.zeros_like, True),
+        "−0 everywhere": (lambda a: np.full_like(a, -0.0), True),
+        "ties": (lambda a: np.clip(np.round(a), -1, 1), True),
+        "one +inf": (lambda a: _with_first(a, np.inf), False),
+        "one −inf": (lambda a: _with_first(a, -np.inf), False),
+        "one NaN": (lambda a: _with_first(a, np.nan), False),
+        "subnormal numbers": (lambda a: np.sign(a) * tiny / 2, True),
+    }
+    found = []
+    for name, (change, finite) in variants.items():
+        with exact():
+            leaves = [jnp.asarray(change(np.asarray(a, np.float64)), jnp.float64) for a in problem.leaves]
+            cotangents = tuple(jnp.ones(shape) for shape in problem.result_shapes)
+            y, grads = problem.autodiff_value_and_grads(leaves, cotangents)
+        if len(y) == 1:
+            gradients = tuple(np.asarray(g) for g in grads) if finite else None
+            function = lambda *leaves: problem.f(*leaves)[0]  # noqa: E731
+            found.append(Edge(f"{name}, as the reference", function, tuple(leaves), np.asarray(y[0]), gradients))
+    return found
+
+
+def _with_first(a, value):
+    changed = np.array(a, np.float64)
+    changed.reshape(-1)[:1] = value
+    return changed
+
+
+# --- determinism, residuals ---
+
+
+def determinism(f, *args, reference=None, argnums=None, dtype="float64", runs=3, seed=0) -> Check:
+    """The same bits at every run of the compiled value and gradients."""
+    return _determinism(Problem(f, args, reference, argnums, seed), dtype, runs)
+
+
+def _determinism(problem: Problem, dtype: str, runs: int = 3) -> Check:
+    with exact():
+        inputs = problem.sample(0, dtype), problem.cotangents(0, dtype)
+        first, *others = (
+            [np.asarray(a).tobytes() for a in jax.tree.leaves(problem.value_and_grads(*inputs))] for _ in range(runs)
+        )
+    different = sum(other != first for other in others)
+    return Check("determinism", dtype, not different, different, 0, "runs that differ")
+
+
+def residuals(f, *args, reference=None, argnums=None, dtype="float32", seed=0) -> Check:
+    """The bytes that the forward saves for the backward, beside those that autodiff saves. Arguments count.
+
+    It passes: how much is too much is for `details` ("ours", "autodiff") and its reader to say.
+    """
+    return _residuals(Problem(f, args, reference, argnums, seed), dtype)
+
+
+def _residuals(problem: Problem, dtype: str) -> Check:
+    with exact():
+        leaves = problem.sample(0, dtype)
+        ours = saved_bytes(problem.f, leaves)
+        details = {"ours": float(ours)}
+        if problem.reference is None:
+            return Check("residuals", dtype, True, ours, math.inf, "bytes", details=details)
+        theirs = saved_bytes(problem.reference, leaves)
+    return Check("residuals", dtype, True, ours, theirs, "bytes (autodiff's)", details={**details, "autodiff": float(theirs)})
+
+
+def saved_bytes(f: Callable, leaves) -> int:
+    """How many bytes `jax.vjp` keeps for the backward of a function."""
+
+    def kept(*leaves):
+        residuals = jax.tree.leaves(jax.vjp(f, *leaves)[1])
+        return list({id(r): r for r in residuals}.values())
+
+    return sum(math.prod(r.shape) * r.dtype.itemsize for r in jax.eval_shape(kept, *leaves))

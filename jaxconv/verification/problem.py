@@ -1,0 +1,264 @@
+"""A function to verify, made uniform: flat tuples of floating arrays in and out, in any dtype, and what they should be."""
+
+import contextlib
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.transform import autodiff
+from jaxconv.verification.tolerance import Expected, reduction_length, scale_of_inputs
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+# Perturbations per sensitivity; fewer where every one is expensive.
+ROUNDS, ROUNDS_LARGE, LARGE = 4, 2, 200_000
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """float64 exists, and products are made in full precision (GPUs and TPUs shorten them by default)."""
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        yield
+
+
+class Problem:
+    """A function at a point: its floating arguments as a flat tuple, samples of them, and the truth about it."""
+
+    def __init__(self, f, args, reference=None, argnums=None, seed=0, length=None):
+        """Check and flatten the arguments.
+
+        Raises:
+            TypeError, ValueError: one line that says what was given and what was expected.
+        """
+        if not callable(f):
+            raise TypeError(f"f: got {_short(f)}, expected a callable: a function that JAX can differentiate")
+        if reference is not None and not callable(reference):
+            raise TypeError(f"reference: got {_short(reference)}, expected a callable of the same arguments as f, or None")
+        self.name = getattr(f, "__name__", type(f).__name__)
+        self.seed = seed
+        self.given = args
+        self.argnums = _argnums(argnums, args)
+        self.leaves, self.names, rebuild = _float_leaves(f, args, self.argnums)
+        self.result_names: list[str] = []
+        self.f = self._flat(f, rebuild, "f")
+        self._run_once()
+        self.reference, self.reference_name = self._reference(f, reference, rebuild)
+        self.length = length or (self._length() if self.reference is not None else 1)
+        self._truths: dict = {}
+
+    # --- functions of flat tuples ---
+
+    def _flat(self, function: Callable, rebuild: Callable, called: str) -> Callable:
+        """The function from the floating leaves of the arguments to those of the result."""
+
+        def flat(*leaves):
+            results = jax.tree_util.tree_flatten_with_path(function(*rebuild(leaves)))[0]
+            kept = [(path, jnp.asarray(leaf)) for path, leaf in results if hasattr(leaf, "dtype") or np.isscalar(leaf)]
+            kept = [(path, leaf) for path, leaf in kept if jnp.issubdtype(leaf.dtype, jnp.floating)]
+            if not kept:
+                raise ValueError(f"{called}: returns no floating array, expected at least one: nothing to differentiate")
+            if called == "f":
+                self.result_names[:] = ["y" + jax.tree_util.keystr(path) for path, _ in kept]
+            return tuple(leaf for _, leaf in kept)
+
+        return flat
+
+    def _run_once(self) -> None:
+        """The function runs, is deterministic, and can be differentiated."""
+        leaves = [jnp.asarray(leaf) for leaf in self.leaves]
+        with exact():
+            first, second = (_told("f", "raised", lambda: jax.jit(lambda *a: self.f(*a))(*leaves)) for _ in range(2))
+            self.result_shapes = [leaf.shape for leaf in first]
+            for a, b in zip(first, second, strict=True):
+                if a.shape != b.shape or not np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True):
+                    raise ValueError(
+                        "f: two calls with the same arguments gave different results, expected a pure function: pass "
+                        "what changes (a jax.random key, a state) as an argument"
+                    )
+            _told("f", "cannot be differentiated: its gradient raised", lambda: jax.eval_shape(self._grads_of_ones, *leaves))
+
+    def _grads_of_ones(self, *leaves):
+        y, vjp = jax.vjp(self.f, *leaves)
+        return vjp(tuple(jnp.ones(a.shape, a.dtype) for a in y))
+
+    def _reference(self, f, reference, rebuild):
+        if reference is not None:
+            name = f"jax.grad of {getattr(reference, '__name__', 'the reference')}"
+            flat = self._flat(reference, rebuild, "reference")
+            with exact():
+                leaves = [jnp.asarray(leaf, jnp.float64) for leaf in self.leaves]
+                shapes = [a.shape for a in _told("reference", "raised", lambda: jax.eval_shape(flat, *leaves))]
+                if shapes != self.result_shapes:
+                    raise ValueError(
+                        f"reference: returns arrays of shapes {shapes}, expected {self.result_shapes}, those of f: it "
+                        "must compute the same function of the same arguments"
+                    )
+                _told("reference", "cannot be differentiated: it raised", lambda: self._try(flat))
+            return flat, name
+        flat = self._flat(autodiff(f), rebuild, "reference")
+        try:
+            with exact():
+                self._try(flat)
+        except Exception:
+            return None, "finite differences: its forward computation cannot be differentiated by JAX"
+        return flat, "autodiff of its own forward computation"
+
+    def _try(self, flat) -> None:
+        leaves = [jnp.asarray(leaf, jnp.float64) for leaf in self.leaves]
+        cotangents = [jnp.ones(shape) for shape in self.result_shapes]
+        jax.eval_shape(lambda leaves, cotangents: _everything(flat, leaves, cotangents, leaves), leaves, cotangents)
+
+    def _length(self) -> int:
+        with exact():
+            leaves = [jnp.asarray(leaf, jnp.float64) for leaf in self.leaves]
+            cotangents = [jnp.ones(shape) for shape in self.result_shapes]
+            everything = lambda leaves, cotangents: _everything(self.reference, leaves, cotangents, leaves)  # noqa: E731
+            return reduction_length(everything, leaves, cotangents)
+
+    # --- samples ---
+
+    def sample(self, number: int, dtype) -> list[jax.Array]:
+        """The given arguments (0), or others like them: every element times a random factor near 1."""
+        if number == 0:
+            return [jnp.asarray(leaf, dtype) for leaf in self.leaves]
+        rng = np.random.default_rng((self.seed, 1, number))
+        return [jnp.asarray(np.asarray(a, np.float64) * np.exp(0.1 * rng.standard_normal(a.shape)), dtype) for a in self.leaves]
+
+    def cotangents(self, number: int, dtype) -> tuple[jax.Array, ...]:
+        """Random cotangents of the results."""
+        rng = np.random.default_rng((self.seed, 2, number))
+        return tuple(jnp.asarray(rng.standard_normal(shape), dtype) for shape in self.result_shapes)
+
+    def tangents(self, number: int) -> list[np.ndarray]:
+        """Random directions in the space of the arguments."""
+        rng = np.random.default_rng((self.seed, 3, number))
+        return [rng.standard_normal(leaf.shape) for leaf in self.leaves]
+
+    # --- values ---
+
+    @functools.cached_property
+    def value_and_grads(self) -> Callable:
+        """(results, gradients) of the function, jitted, from (arguments, cotangents)."""
+        return jax.jit(lambda leaves, cotangents: value_and_grads(self.f, leaves, cotangents))
+
+    @functools.cached_property
+    def autodiff_value_and_grads(self) -> Callable:
+        """The same of the reference, differentiated by JAX."""
+        return jax.jit(lambda leaves, cotangents: value_and_grads(self.reference, leaves, cotangents))
+
+    @functools.cached_property
+    def _everything(self) -> Callable:
+        return jax.jit(lambda leaves, cotangents, tangents: _everything(self.reference, leaves, cotangents, tangents))
+
+    @property
+    def rounds(self) -> int:
+        """How many perturbations measure a sensitivity."""
+        size = sum(leaf.size for leaf in self.leaves) + sum(map(math.prod, self.result_shapes))
+        return ROUNDS if size < LARGE else ROUNDS_LARGE
+
+    def truth(self, leaves, cotangents, tangents=None) -> tuple[list[Expected], list[Expected], list[Expected]]:
+        """The results, the gradients and J·tangents in float64 at exactly these arguments, with their scales."""
+        tangents = tangents or self.tangents(0)
+        inputs = [np.asarray(a, np.float64) for a in (*leaves, *cotangents, *tangents)]
+        key = hash(tuple(a.tobytes() for a in inputs))
+        if key not in self._truths:
+            found = self.scaled(self._everything_flat, inputs)
+            results, arguments = len(self.result_shapes), len(self.leaves)
+            self._truths[key] = (found[:results], found[results : results + arguments], found[results + arguments :])
+        return self._truths[key]
+
+    def _everything_flat(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        n, m = len(self.leaves), len(self.result_shapes)
+        wide = [jnp.asarray(a, jnp.float64) for a in inputs]
+        found = self._everything(wide[:n], tuple(wide[n : n + m]), wide[n + m :])
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+
+    def scaled(self, function, inputs) -> list[Expected]:
+        """The function's results with the scale of every element."""
+        return scale_of_inputs(function, inputs, self.rounds)
+
+    def gradient_names(self) -> list[str]:
+        """What messages call the gradients."""
+        return [f"gradient of {name}" for name in self.names]
+
+
+def value_and_grads(f, leaves, cotangents):
+    """(results, gradients) of a flat function for given cotangents."""
+    y, vjp = jax.vjp(f, *leaves)
+    return y, vjp(tuple(c.astype(a.dtype) for a, c in zip(y, cotangents, strict=True)))
+
+
+def _everything(f, leaves, cotangents, tangents):
+    """(results, gradients, J·tangents)."""
+    y, grads = value_and_grads(f, leaves, cotangents)
+    return y, grads, jax.jvp(f, tuple(leaves), tuple(tangents))[1]
+
+
+def _argnums(argnums, args) -> tuple[int, ...]:
+    if argnums is None:
+        return tuple(range(len(args)))
+    given = argnums if isinstance(argnums, Sequence) else (argnums,)
+    if not given or any(not isinstance(n, int) or isinstance(n, bool) or not -len(args) <= n < len(args) for n in given):
+        raise ValueError(f"argnums: got {argnums!r} for {len(args)} arguments, expected their numbers: ints from 0 to {len(args) - 1}")
+    return tuple(n % len(args) for n in given)
+
+
+def _float_leaves(f, args, argnums):
+    """The floating leaves of the chosen arguments, what messages call them, and the way back to arguments."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    leaves, names, places = [], [], []
+    flat = [jax.tree_util.tree_flatten_with_path(arg) for arg in args]
+    for number in argnums:
+        called = positional[number] if number < len(positional) else f"argument {number}"
+        for place, (path, leaf) in enumerate(flat[number][0]):
+            dtype = getattr(leaf, "dtype", None)
+            if dtype is None and isinstance(leaf, float):
+                dtype = np.dtype(float)
+            if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+                continue
+            leaves.append(np.asarray(leaf))
+            names.append(called + jax.tree_util.keystr(path))
+            places.append((number, place))
+    if not leaves:
+        given = ", ".join(_short(a) for a in args) or "no argument"
+        raise TypeError(f"args: got {given}, expected at least one floating array among the arguments to differentiate")
+
+    def rebuild(values):
+        contents = [[leaf for _, leaf in paths] for paths, _ in flat]
+        for (number, place), value in zip(places, values, strict=True):
+            contents[number][place] = value
+        return [structure.unflatten(content) for (_, structure), content in zip(flat, contents, strict=True)]
+
+    return leaves, names, rebuild
+
+
+def _told(called: str, what: str, function: Callable) -> Any:
+    """The function's result; an exception becomes one line, with JAX's own as its cause."""
+    try:
+        return function()
+    except Exception as error:
+        if str(error).startswith((f"{called}: ", "reference: ")):
+            raise
+        raise ValueError(f"{called}: {what} {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """An exception in one line."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+
+
+def _short(value) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of {value.dtype} of shape {tuple(value.shape)}"
+    return f"{value!r}" if len(repr(value)) < 60 else f"a {type(value).__name__}"
