@@ -15,7 +15,6 @@ taken off), `argnums` (None: every argument), and `seed`. Tolerances are those o
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -135,25 +134,31 @@ def check_vjp(
     if orders not in (1, 2):
         raise ValueError(f"orders: got {orders!r}, expected 1 or 2")
     dtypes = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
-    problem = Problem(f, args, reference, argnums, seed, length)
+    problem = _problem(f, args, reference, argnums, seed, length)
     found: list[Check] = []
     for dtype in map(_checked_dtype, dtypes):
         found += [
-            _against_float64(problem, dtype),
-            _adjoint_identity(problem, dtype),
-            *_linearity(problem, dtype),
-            _determinism(problem, dtype),
+            of_value_and_gradients(problem, dtype),
+            of_adjoint_identity(problem, dtype),
+            *of_linearity(problem, dtype),
+            of_determinism(problem, dtype),
         ]
     widest = _checked_dtype(dtypes[0])
-    found.append(_finite_differences(problem))
+    found.append(of_differences(problem))
     if orders == 2:
-        found += _second_order(problem)
-    found += _transformations(problem, widest, transforms)
+        found += of_second_order(problem)
+    found += of_transformations(problem, widest, transforms)
     if edge_cases is None:
         edge_cases = special_values(problem, f, reference) if reference is not None else ()
     found += edges(edge_cases, widest)
-    found.append(_residuals(problem, widest))
+    found.append(of_residuals(problem, widest))
     return Report(problem.name, problem.reference_name, tuple(found))
+
+
+def _problem(*given) -> Problem:
+    problem = Problem(*given)
+    problem.check_pure()
+    return problem
 
 
 def _checked_dtype(dtype) -> str:
@@ -173,10 +178,10 @@ def against_float64(f, *args, reference=None, argnums=None, dtype="float64", see
     and where the root mean square of the errors is more than `FACTOR` times autodiff's. In units of eps(dtype) · s;
     `details` has the worst error in ULP and relative to the element, and autodiff's beside ours.
     """
-    return _against_float64(Problem(f, args, reference, argnums, seed), dtype)
+    return of_value_and_gradients(_problem(f, args, reference, argnums, seed), dtype)
 
 
-def _against_float64(problem: Problem, dtype: str) -> Check:
+def of_value_and_gradients(problem: Problem, dtype: str) -> Check:
     with exact():
         leaves, cotangents = problem.sample(0, dtype), problem.cotangents(0, dtype)
         got = problem.value_and_grads(leaves, cotangents)
@@ -294,25 +299,25 @@ def _weighted_value(problem: Problem, cotangents):
 
 def adjoint_identity(f, *args, reference=None, argnums=None, dtype="float64", directions=3, seed=0) -> Check:
     """<J u, v> = <u, Jᵀ v> for random u and v, with J u by forward mode of the reference and Jᵀ v by f's rule."""
-    return _adjoint_identity(Problem(f, args, reference, argnums, seed), dtype, directions)
+    return of_adjoint_identity(_problem(f, args, reference, argnums, seed), dtype, directions)
 
 
-def _adjoint_identity(problem: Problem, dtype: str, directions: int = 3) -> Check:
+def of_adjoint_identity(problem: Problem, dtype: str, directions: int = 3) -> Check:
     if problem.reference is None:
         return Check("adjoint identity", dtype, None, note="f has no forward mode without its custom rule")
     with exact():
         leaves, cotangents = problem.sample(0, dtype), problem.cotangents(0, dtype)
         grads = [np.asarray(g, np.float64) for g in problem.value_and_grads(leaves, cotangents)[1]]
         v = [np.asarray(c, np.float64) for c in cotangents]
+        g = problem.truth(leaves, cotangents)[1]
         allowed = allowed_units(dtype, problem.length)
         worst, got, expected, where = 0.0, math.nan, math.nan, ""
         for number in range(directions):
             u = problem.tangents(number)
-            _, g, ju = problem.truth(leaves, cotangents, u)
-            left, left_scale = _inner([e.value for e in ju], v, [e.scale for e in ju])
-            right, right_scale = _inner(grads, u, [e.scale for e in g])
-            # In float64 both sides have rounding errors, elsewhere that of J u is out of sight.
-            scale = right_scale + (left_scale if dtype == "float64" else 0.0)
+            ju = problem.directional(leaves, cotangents, u)
+            # Both sums run over the same terms: the scale of the gradients serves for both.
+            left, _ = _inner(ju, v, v)
+            right, scale = _inner(grads, u, [e.scale for e in g])
             error = abs(left - right) / (eps_of(dtype) * scale + underflow_of(dtype)) if left != right else 0.0
             if not error <= worst:
                 worst, got, expected, where = error, right, left, f"direction {number}"
@@ -334,15 +339,15 @@ def _inner(a, b, scale) -> tuple[float, float]:
 
 def linearity(f, *args, reference=None, argnums=None, dtype="float64", seed=0) -> tuple[Check, Check]:
     """Jᵀ(v + w) = Jᵀ v + Jᵀ w up to rounding, and Jᵀ(2v) = 2 Jᵀ v to the bit: a factor of 2 rounds nothing."""
-    return _linearity(Problem(f, args, reference, argnums, seed), dtype)
+    return of_linearity(_problem(f, args, reference, argnums, seed), dtype)
 
 
-def _linearity(problem: Problem, dtype: str) -> tuple[Check, Check]:
+def of_linearity(problem: Problem, dtype: str) -> tuple[Check, Check]:
     with exact():
         leaves = problem.sample(0, dtype)
         v, w = problem.cotangents(0, dtype), problem.cotangents(1, dtype)
-        both = tuple(a + b for a, b in zip(v, w, strict=True))
-        twice = tuple(2 * a for a in v)
+        both = tuple(np.asarray(a + b).astype(a.dtype) for a, b in zip(v, w, strict=True))
+        twice = tuple((2 * a).astype(a.dtype) for a in v)
         gv, gw, gboth, gtwice = (
             [np.asarray(g, np.float64) for g in problem.value_and_grads(leaves, c)[1]] for c in (v, w, both, twice)
         )
@@ -383,14 +388,14 @@ def finite_differences(f, *args, reference=None, argnums=None, dtype="float64", 
     Results that meet a kink within the step are left out. When a direction fails, the elements of the argument are
     halved until the one is found whose derivative is wrong.
     """
-    return _finite_differences(Problem(f, args, reference, argnums, seed), dtype)
+    return of_differences(_problem(f, args, reference, argnums, seed), dtype)
 
 
 def _step(dtype) -> float:
     return eps_of(dtype) ** (1 / 3)
 
 
-def _finite_differences(problem: Problem, dtype: str = "float64") -> Check:
+def of_differences(problem: Problem, dtype: str = "float64") -> Check:
     name = "finite differences"
     with exact():
         difference = _Differences(problem, dtype)
@@ -446,7 +451,7 @@ class _Differences:
         """f at both ends of a step along u, and the step as it was made, rounded."""
         ends, moves = [], []
         for sign in (1, -1):
-            moved = self.leaves[number] + jnp.asarray(sign * h * u, self.dtype)
+            moved = (self.leaves[number] + (sign * h * u).astype(self.dtype)).astype(self.dtype)
             ends.append(self._values([*self.leaves[:number], moved, *self.leaves[number + 1 :]]))
             moves.append(np.asarray(moved, np.float64))
         return *ends, (moves[0] - moves[1]) / (2 * h)
@@ -465,7 +470,7 @@ class _Differences:
             else:
                 slopes, known, bound, made = self._small_step(number, u, size)
         v = [np.where(k, np.asarray(c, np.float64), 0) for k, c in zip(known, self.cotangents, strict=True)]
-        grads = self.problem.value_and_grads(self.leaves, tuple(jnp.asarray(a, self.dtype) for a in v))[1]
+        grads = self.problem.value_and_grads(self.leaves, tuple(a.astype(self.dtype) for a in v))[1]
         grad = np.asarray(grads[number], np.float64)
         by_rule = float(np.sum(np.where(made != 0, grad * made, 0.0)))
         by_values = math.fsum(float(np.sum(np.where(a != 0, a * s, 0.0))) for a, s in zip(v, slopes, strict=True))
@@ -518,13 +523,13 @@ def second_order(f, *args, reference=None, argnums=None, dtype="float64", seed=0
     The hessian is `jax.hessian` where the arguments have up to 64 elements together, and eight of its columns (jvp of
     grad under vmap) beyond.
     """
-    return _second_order(Problem(f, args, reference, argnums, seed), dtype)
+    return of_second_order(_problem(f, args, reference, argnums, seed), dtype)
 
 
 _SECOND = ("grad of grad", "hessian", "jvp of grad")
 
 
-def _second_order(problem: Problem, dtype: str = "float64") -> tuple[Check, ...]:
+def of_second_order(problem: Problem, dtype: str = "float64") -> tuple[Check, ...]:
     if problem.reference is None:
         return tuple(Check(name, dtype, None, note="there is no reference to compare with") for name in _SECOND)
     size = sum(leaf.size for leaf in problem.leaves)
@@ -538,18 +543,16 @@ def _second_order(problem: Problem, dtype: str = "float64") -> tuple[Check, ...]
         return jax.jit(lambda leaves, tangents, columns: _second_derivatives(f, leaves, tangents, columns))
 
     with exact():
-        tangents, reference = problem.tangents(0), second(problem.reference)
+        tangents, reference = problem.tangents(0), second(problem.best)
         leaves = problem.sample(0, dtype)
 
         def flat(inputs):
             n = len(problem.leaves)
-            wide = [jnp.asarray(a, jnp.float64) for a in inputs]
-            return [np.asarray(a) for a in jax.tree.leaves(reference(wide[:n], wide[n:], columns))]
+            return [np.asarray(a) for a in jax.tree.leaves(reference(list(inputs[:n]), list(inputs[n:]), columns))]
 
         expected = problem.scaled(flat, [np.asarray(a, np.float64) for a in (*leaves, *tangents)])
         try:
-            rounded = [jnp.asarray(t, dtype) for t in tangents]
-            got = second(problem.f)(leaves, rounded, jnp.asarray(columns, dtype))
+            got = second(problem.f)(leaves, [t.astype(dtype) for t in tangents], columns.astype(dtype))
         except Exception as error:
             return tuple(_raised(name, dtype, error) for name in _SECOND)
         allowed = allowed_units(dtype, problem.length)
@@ -600,10 +603,10 @@ def transformations(f, *args, reference=None, argnums=None, dtype="float64", tra
     of grad", "grad of scan"; "remat" is grad of `jax.checkpoint`; "shard_map" splits examples over the devices, with
     one argument sharded and the others replicated (skipped where there is one device only).
     """
-    return _transformations(Problem(f, args, reference, argnums, seed), dtype, transforms)
+    return of_transformations(_problem(f, args, reference, argnums, seed), dtype, transforms)
 
 
-def _transformations(problem: Problem, dtype: str, transforms: Sequence[str]) -> list[Check]:
+def of_transformations(problem: Problem, dtype: str, transforms: Sequence[str]) -> list[Check]:
     checks = []
     with exact():
         runs = _Runs(problem, dtype)
@@ -625,8 +628,8 @@ class _Runs:
         self.problem, self.dtype = problem, dtype
         self.items = [problem.sample(n, dtype) for n in (0, 1)]
         self.cotangents = [problem.cotangents(n, dtype) for n in (0, 1)]
-        self.stacks = [jnp.stack(pair) for pair in zip(*self.items, strict=True)]
-        self.cotangent_stacks = tuple(jnp.stack(pair) for pair in zip(*self.cotangents, strict=True))
+        self.stacks = [np.stack(pair) for pair in zip(*self.items, strict=True)]
+        self.cotangent_stacks = tuple(np.stack(pair) for pair in zip(*self.cotangents, strict=True))
 
     def check(self, name, got, expected) -> Check:
         names = self.problem.gradient_names()
@@ -650,7 +653,8 @@ class _Runs:
         return _stacked([self.one(*item) for item in zip(self.items, self.cotangents, strict=True)])
 
     def eager(self):
-        return self.grads(self.items[0], self.cotangents[0]), self.one(self.items[0], self.cotangents[0])
+        leaves, cotangents = map(_on_device, (self.items[0], self.cotangents[0]))
+        return self.grads(leaves, cotangents), self.one(self.items[0], self.cotangents[0])
 
     def vmap_of_grad(self):
         got = [jax.jit(jax.vmap(self.grads))(self.stacks, self.cotangent_stacks)]
@@ -686,10 +690,7 @@ class _Runs:
 
     def donated_buffers(self):
         expected = self.one(self.items[0], self.cotangents[0])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Some donated buffers were not usable")
-            copies = [leaf.copy() for leaf in self.items[0]]
-            return jax.jit(self.grads, donate_argnums=(0,))(copies, self.cotangents[0]), expected
+        return jax.jit(self.grads, donate_argnums=(0,))(_on_device(self.items[0]), self.cotangents[0]), expected
 
     def shard_map(self):
         """One argument after the other is sharded, the others replicated: their gradients sum over the devices."""
@@ -717,6 +718,10 @@ class _Runs:
         return got, expected
 
 
+def _on_device(arrays):
+    return type(arrays)(map(jnp.asarray, arrays))
+
+
 def _stacked(items: list[list[Expected]]) -> list[Expected]:
     return [
         Expected(np.stack([e.value for e in same]), np.stack([e.scale for e in same]))
@@ -731,24 +736,14 @@ def edges(cases: Sequence[Edge], dtype: str = "float64") -> list[Check]:
     """A check per special point: NaN where NaN is promised, infinities and zeros exact, the rest to rounding."""
     checks = []
     for case in cases:
-        with exact():
-            as_dtype = lambda a: jnp.asarray(a, dtype) if _is_float(a) else a  # noqa: E731
-            leaves = [as_dtype(a) for a in case.args]
-            differentiated = [n for n, a in enumerate(leaves) if _is_float(a)]
-            try:
-                y, vjp = jax.vjp(
-                    lambda *chosen, case=case, leaves=leaves, differentiated=differentiated: case.function(
-                        *[
-                            dict(zip(differentiated, chosen, strict=True)).get(n, leaf)
-                            for n, leaf in enumerate(leaves)
-                        ]
-                    ),
-                    *[leaves[n] for n in differentiated],
-                )
-                grads = vjp(jnp.broadcast_to(jnp.asarray(case.dy, y.dtype), y.shape))
-            except Exception as error:
-                checks.append(_raised(f"edge: {case.convention}", dtype, error))
-                continue
+        leaves = [np.asarray(a).astype(dtype) if _is_float(a) else np.asarray(a) for a in case.args]
+        differentiated = [n for n, a in enumerate(leaves) if _is_float(a)]
+        try:
+            with exact():
+                y, grads = _edge_values(case, leaves, differentiated)
+        except Exception as error:
+            checks.append(_raised(f"edge: {case.convention}", dtype, error))
+            continue
         pairs = [("y", y, case.y)]
         pairs += [(f"gradient {n}", g, e) for n, (g, e) in enumerate(zip(grads, case.gradients or (), strict=False))]
         found = []
@@ -764,6 +759,20 @@ def edges(cases: Sequence[Edge], dtype: str = "float64") -> list[Check]:
             )
         )
     return checks
+
+
+def _edge_values(case: Edge, leaves, differentiated):
+    """The function's result and its gradients."""
+
+    def value_and_gradients(*leaves):
+        def of_chosen(*chosen):
+            by_number = dict(zip(differentiated, chosen, strict=True))
+            return case.function(*[by_number.get(n, leaf) for n, leaf in enumerate(leaves)])
+
+        y, vjp = jax.vjp(of_chosen, *[leaves[n] for n in differentiated])
+        return y, vjp(jnp.broadcast_to(jnp.asarray(case.dy, y.dtype), y.shape))
+
+    return jax.jit(value_and_gradients)(*leaves)
 
 
 def _is_float(a) -> bool:
@@ -788,8 +797,8 @@ def special_values(problem: Problem, f: Callable, reference: Callable) -> list[E
     found = []
     for name, (change, finite) in variants.items():
         with exact():
-            leaves = [jnp.asarray(change(np.asarray(a, np.float64)), jnp.float64) for a in problem.leaves]
-            cotangents = tuple(jnp.ones(shape) for shape in problem.result_shapes)
+            leaves = [np.asarray(change(np.asarray(a, np.float64))) for a in problem.leaves]
+            cotangents = tuple(np.ones(shape) for shape in problem.result_shapes)
             y, grads = problem.autodiff_value_and_grads(leaves, cotangents)
         if len(y) == 1:
             gradients = tuple(np.asarray(g) for g in grads) if finite else None
@@ -809,10 +818,10 @@ def _with_first(a, value):
 
 def determinism(f, *args, reference=None, argnums=None, dtype="float64", runs=3, seed=0) -> Check:
     """The same bits at every run of the compiled value and gradients."""
-    return _determinism(Problem(f, args, reference, argnums, seed), dtype, runs)
+    return of_determinism(_problem(f, args, reference, argnums, seed), dtype, runs)
 
 
-def _determinism(problem: Problem, dtype: str, runs: int = 3) -> Check:
+def of_determinism(problem: Problem, dtype: str, runs: int = 3) -> Check:
     with exact():
         inputs = problem.sample(0, dtype), problem.cotangents(0, dtype)
         first, *others = (
@@ -827,10 +836,10 @@ def residuals(f, *args, reference=None, argnums=None, dtype="float32", seed=0) -
 
     It passes: how much is too much is for `details` ("ours", "autodiff") and its reader to say.
     """
-    return _residuals(Problem(f, args, reference, argnums, seed), dtype)
+    return of_residuals(_problem(f, args, reference, argnums, seed), dtype)
 
 
-def _residuals(problem: Problem, dtype: str) -> Check:
+def of_residuals(problem: Problem, dtype: str) -> Check:
     with exact():
         leaves = problem.sample(0, dtype)
         ours = saved_bytes(problem.f, leaves)

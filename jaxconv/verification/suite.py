@@ -1,0 +1,64 @@
+"""Every check of every named case: what the command, the tests and the planted bugs run."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from jaxconv.verification import checks
+from jaxconv.verification.cases import EDGES, Case
+from jaxconv.verification.problem import DTYPES, Problem
+from jaxconv.verification.report import Check
+
+__all__ = ["Row", "check_case", "check_edges"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The checks of one case in one dtype."""
+
+    op: str
+    case: str
+    dtype: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return all(check.passed is not False for check in self.checks)
+
+    @property
+    def against_float64(self) -> Check | None:
+        """The check that has the errors, ours and autodiff's."""
+        return next((check for check in self.checks if check.name == "against float64"), None)
+
+
+def check_case(case: Case, dtypes: Sequence[str] = DTYPES) -> Iterator[Row]:
+    """A row per dtype that the case is for.
+
+    Every dtype: against float64, the adjoint identity, linearity, determinism, residuals. float64: finite differences;
+    for thorough cases also second derivatives and all transformations, two of which are made in bfloat16 again,
+    where a sum has another dtype than its terms.
+    """
+    problem = Problem(case.function, tuple(case.arguments()), case.reference, truth=case.truth)
+    for dtype in (dtype for dtype in dtypes if dtype in case.dtypes):
+        yield Row(case.op, case.name, dtype, tuple(_checks(problem, case, dtype)))
+
+
+def _checks(problem: Problem, case: Case, dtype: str) -> Iterator[Check]:
+    yield checks.of_value_and_gradients(problem, dtype)
+    yield checks.of_adjoint_identity(problem, dtype)
+    yield from checks.of_linearity(problem, dtype)
+    yield checks.of_determinism(problem, dtype)
+    yield checks.of_residuals(problem, dtype)
+    if dtype == "float64" and case.timing is None:
+        yield checks.of_differences(problem)
+    if dtype == "float64" and case.thorough:
+        yield from checks.of_second_order(problem)
+        yield from checks.of_transformations(problem, dtype, checks.TRANSFORMS)
+    if dtype == "bfloat16" and case.thorough:
+        yield from checks.of_transformations(problem, dtype, ("vmap of grad", "grad of scan"))
+
+
+def check_edges(op: str, dtypes: Sequence[str] = DTYPES) -> Iterator[Row]:
+    """A row per dtype with the special points of an op."""
+    for dtype in dtypes:
+        yield Row(op, "special points", dtype, tuple(checks.edges(EDGES[op], dtype)))
