@@ -21,19 +21,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
-from jax import lax
 from rich.console import Console
 from rich.progress import track
 from rich.table import Column, Table
 
-import jaxconv
+from jaxconv.verification.cases import Case, all_cases
 
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
 
@@ -52,78 +50,14 @@ class Settings:
     """Write bench_layers.json there."""
 
 
-class Case(NamedTuple):
-    """Two functions of the same arrays, and the shapes of those."""
-
-    name: str
-    ours: Callable
-    lax: Callable
-    shapes: tuple[tuple[int, ...], ...]
-
-
-def conv_case(name: str, x: tuple[int, ...], kernel: tuple[int, ...], outputs: int, **options) -> Case:
-    """A convolution, channels last, padded "SAME" unless told otherwise."""
-    options = {"padding": "SAME", **options}
-    ndim, groups = len(kernel), options.get("groups", 1)
-    data = (0, ndim + 1, *range(1, ndim + 1))
-    numbers = lax.ConvDimensionNumbers(data, (ndim + 1, ndim, *range(ndim)), data)
-    strides = (options.get("strides", 1),) * ndim
-
-    def plain(x, w):
-        return lax.conv_general_dilated(
-            x, w, strides, options["padding"], dimension_numbers=numbers, feature_group_count=groups
-        )
-
-    return Case(name, lambda x, w: jaxconv.conv(x, w, **options), plain, (x, (*kernel, x[-1] // groups, outputs)))
-
-
-def pool_case(name: str, op: Callable, x: tuple[int, ...], window: int, strides: int, padding: str) -> Case:
-    """A pooling over two axes, channels last."""
-    extremum = op is jaxconv.max_pool
-    sizes, steps = (1, window, window, 1), (1, strides, strides, 1)
-
-    def plain(x):
-        if extremum:
-            return lax.reduce_window(x, -jnp.inf, lax.max, sizes, steps, padding)
-        count = lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, lax.add, sizes, steps, padding)
-        return lax.reduce_window(x, 0.0, lax.add, sizes, steps, padding) / count
-
-    options = {} if extremum else {"count_include_pad": False}
-    return Case(name, lambda x: op(x, window, strides=strides, padding=padding, **options), plain, (x,))
-
-
 def cases() -> list[Case]:
-    """Real layers: convolutions of every kind that stage by stage make up convnets, poolings, a dense layer."""
-    relu_shape, rows = (64, 28, 28, 32), (512, 1000)
-    return [
-        pool_case("max pool, VGG", jaxconv.max_pool, (128, 32, 32, 64), 2, 2, "VALID"),
-        pool_case("max pool, ResNet stem", jaxconv.max_pool, (16, 112, 112, 64), 3, 2, "SAME"),
-        pool_case("max pool, stride 1", jaxconv.max_pool, (32, 28, 28, 32), 3, 1, "SAME"),
-        pool_case("average pool, overlapping", jaxconv.avg_pool, (16, 56, 56, 128), 3, 2, "SAME"),
-        conv_case("conv, MNIST first", (64, 28, 28, 1), (3, 3), 32),
-        conv_case("conv, MNIST second", (64, 14, 14, 32), (3, 3), 64),
-        conv_case("conv, CIFAR body", (64, 32, 32, 64), (3, 3), 64),
-        conv_case("conv, downsample", (16, 56, 56, 64), (3, 3), 128, strides=2),
-        conv_case("conv, ResNet stem", (8, 112, 112, 3), (7, 7), 64, strides=2),
-        conv_case("conv, pointwise", (16, 28, 28, 256), (1, 1), 256),
-        conv_case("conv, grouped", (8, 28, 28, 128), (3, 3), 128, groups=32),
-        conv_case("conv, depthwise", (2, 62, 62, 256), (3, 3), 256, groups=256),
-        conv_case("conv, 1-D", (8, 1024, 64), (5,), 64),
-        conv_case("conv, 3-D", (2, 8, 16, 16, 16), (3, 3, 3), 32),
-        conv_case("conv, tiny", (1, 28, 28, 1), (4, 4), 3),
-        Case("dense", jaxconv.dense, lambda x, w: x @ w, ((128, 3136), (3136, 128))),
-        Case("relu", jaxconv.relu, jax.nn.relu, (relu_shape,)),
-        Case("sigmoid", jaxconv.sigmoid, jax.nn.sigmoid, (relu_shape,)),
-        Case("tanh", jaxconv.tanh, jnp.tanh, (relu_shape,)),
-        Case("softmax", jaxconv.softmax, jax.nn.softmax, (rows,)),
-        Case("log_softmax", jaxconv.log_softmax, jax.nn.log_softmax, (rows,)),
-        Case(
-            "cross-entropy",
-            lambda z: jaxconv.softmax_cross_entropy_with_integer_labels(z, jnp.arange(512, dtype=jnp.int32)),
-            lambda z: optax.losses.softmax_cross_entropy_with_integer_labels(z, jnp.arange(512, dtype=jnp.int32)),
-            (rows,),
-        ),
-    ]
+    """The real layers among the named cases, at the batch size of training."""
+    return [case for case in all_cases() if case.timing]
+
+
+def name_of(case: Case) -> str:
+    """What the table calls a case."""
+    return f"{case.op}, {case.name}"
 
 
 def value_and_gradients(function: Callable, count: int) -> Callable:
@@ -139,7 +73,7 @@ def value_and_gradients(function: Callable, count: int) -> Callable:
 def verify(case: Case, arguments: list[jax.Array]) -> float:
     """The largest error of ours against lax, relative to the largest element, both in float64."""
     wide = [a.astype(jnp.float64) for a in arguments]
-    ours, plain = (jax.jit(value_and_gradients(f, len(case.shapes)))(*wide) for f in (case.ours, case.lax))
+    ours, plain = (jax.jit(value_and_gradients(f, len(case.shapes)))(*wide) for f in (case.function, case.reference))
     errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), ours, plain)
     return float(max(jax.tree.leaves(errors)))
 
@@ -148,8 +82,8 @@ def time_case(case: Case, arguments: list[jax.Array], rounds: int) -> dict:
     """Of both sides: compile seconds, peak temporary bytes, median seconds of everything and of the backward alone."""
     *inputs, dy = arguments
     calls: dict = {}
-    result: dict = {"name": case.name}
-    for side, function in (("ours", case.ours), ("lax", case.lax)):
+    result: dict = {"name": name_of(case)}
+    for side, function in (("ours", case.function), ("lax", case.reference)):
         started = time.perf_counter()
         everything = jax.jit(value_and_gradients(function, len(inputs))).lower(*arguments).compile()
         result[f"{side}_compile_s"] = time.perf_counter() - started
@@ -179,7 +113,7 @@ def main() -> int:
             sys.executable, [sys.executable, "-m", "experiments.bench_layers", *sys.argv[1:]], {**os.environ, **KEPT}
         )
     console = Console()
-    chosen = [case for case in cases() if settings.only in case.name]
+    chosen = [case for case in cases() if settings.only in name_of(case)]
     if not chosen or settings.rounds < 1:
         print(
             f"error: only, rounds: got {settings.only!r}, {settings.rounds}; expected part of a name, at least 1",
@@ -189,12 +123,13 @@ def main() -> int:
     results = []
     for case in track(chosen, "timing", console=console, transient=True):
         rng = np.random.default_rng(0)
-        y = jax.eval_shape(case.ours, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in case.shapes))
-        arguments = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (*case.shapes, y.shape)]
+        shapes = case.timing or case.shapes
+        y = jax.eval_shape(case.function, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+        arguments = [jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (*shapes, y.shape)]
         with jax.enable_x64(True):
             error = verify(case, arguments)
         if not error < 1e-12:
-            print(f"error: {case.name}: relative error {error:.1e} against lax in float64", file=sys.stderr)
+            print(f"error: {name_of(case)}: relative error {error:.1e} against lax in float64", file=sys.stderr)
             return 1
         results.append(time_case(case, arguments, settings.rounds) | {"relative_error_float64": error})
     names = (

@@ -1,6 +1,7 @@
 """jaxconv: convolutional networks in JAX whose backward passes are derived by hand.
 
-The ops stand here; nets are built with `jaxconv.layers` and trained with `jaxconv.training`.
+The ops stand here; nets are built with `jaxconv.layers` and trained with `jaxconv.training`; gradients, these or your
+own, are checked with `jaxconv.verification`.
 """
 
 from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
@@ -8,8 +9,10 @@ from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.transform import autodiff
 
 __all__ = [
+    "autodiff",
     "avg_pool",
     "conv",
     "conv_input_grad",

@@ -195,13 +195,14 @@ _tanh = jax.custom_vjp(_tanh_primal)
 
 
 def _tanh_fwd(x):
-    y = _tanh_primal(x)
-    return y, y
+    return _tanh_primal(x), x
 
 
-def _tanh_bwd(y, dy):
-    # y' = 1 − y² = (1 − y)·(1 + y); 1 − y is exact where y is near 1, 1 − y² would round y² first.
-    return (dy * ((1 - y) * (1 + y)),)
+def _tanh_bwd(x, dy):
+    # y' = 1 − y² = 4e/(1 + e)² with e = exp(−2|x|), even in x. Written in y, which rounds, 1 − y² would lose its digits
+    # as y nears ±1, and in float32 be exactly 0 from |x| = 9 on.
+    e = jnp.exp(-2 * jnp.abs(x).astype(accumulator(x.dtype)))
+    return ((dy.astype(e.dtype) * (4 * e / ((1 + e) * (1 + e)))).astype(x.dtype),)
 
 
 _tanh.defvjp(_tanh_fwd, _tanh_bwd)
@@ -214,9 +215,10 @@ def tanh(x: jax.Array) -> jax.Array:
     Formula:
         y = tanh(x) = (exp(x) − exp(−x))/(exp(x) + exp(−x))
     Gradient:
-        dx = dy · (1 − y²) = dy · (1 − y)·(1 + y)
+        dx = dy · (1 − y²) = dy · 4e/(1 + e)², e = exp(−2|x|)
 
-    The derivative is 0 where y rounds to ±1 (from |x| = 9 on in float32, 3 in bfloat16), as in jax.grad of `jnp.tanh`.
+    The second form is the one computed: it is accurate for all x, where 1 − y² loses its digits as y nears ±1 and is 0
+    once y rounds to it (from |x| = 9 on in float32, 3 in bfloat16, as in jax.grad of `jnp.tanh`).
 
     Args:
         x: any shape.
@@ -227,7 +229,7 @@ def tanh(x: jax.Array) -> jax.Array:
     Raises:
         TypeError: x is not a floating array.
 
-    Saved for the backward: y.
+    Saved for the backward: x itself. (y is as large, and does not determine the gradient where it rounds to ±1.)
 
     Reference: Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, Efficient BackProp, 1998, section 4.4.
 

@@ -103,7 +103,7 @@ _conv = jax.custom_vjp(_conv_primal, nondiff_argnums=(0,))
 
 
 def _conv_fwd(call: _Call, x, w, b):
-    return _conv_primal(call, x, w, b), (x, w, b)
+    return _conv_primal(call, x, w, b), (x, w, None if b is None else ())  # of b, only whether there is one
 
 
 def _conv_bwd(call: _Call, saved, dy):
@@ -111,11 +111,11 @@ def _conv_bwd(call: _Call, saved, dy):
     #   dx[n,u,c] = dT/dx                     (2)
     #   dw[i,c,k] = dT/dw                     (3)
     #   db[k]     = sum_{n,p} dy[n,p,k]
-    x, w, b = saved
+    x, w, bias = saved
     db = None
-    if b is not None:
+    if bias is not None:
         others = [axis for axis in range(dy.ndim) if axis != call.layout.channel_axis(dy.ndim)]
-        db = jnp.sum(dy.astype(accumulator(dy.dtype)), axis=others).astype(b.dtype)
+        db = jnp.sum(dy.astype(accumulator(dy.dtype)), axis=others).astype(x.dtype)
     dy = dy.astype(x.dtype)  # with a wider preferred_element_type: the products stay in the operands' dtype
     return _input_grad_form(call, dy, w, x.dtype), _kernel_grad_form(call, x, dy, w.dtype), db
 
@@ -173,7 +173,7 @@ def conv(
         ValueError: sizes that do not fit (channels, groups, kernel larger than the padded input), an option out of
             range. TypeError: arguments that are not floating arrays of one dtype.
 
-    Saved for the backward: x, w and b themselves; nothing is copied. With a wider preferred_element_type, dy is
+    Saved for the backward: x and w themselves; nothing is copied. With a wider preferred_element_type, dy is
     rounded to x's dtype before it is multiplied.
 
     Reference: I. Goodfellow, Y. Bengio, A. Courville, Deep Learning (2016), section 9.5; V. Dumoulin, F. Visin,

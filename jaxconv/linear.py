@@ -31,7 +31,7 @@ _dense = jax.custom_vjp(_dense_primal, nondiff_argnums=(0,))
 
 
 def _dense_fwd(call: _Call, x, w, b):
-    return _dense_primal(call, x, w, b), (x, w, b)
+    return _dense_primal(call, x, w, b), (x, w, None if b is None else ())  # of b, only whether there is one
 
 
 def _dense_bwd(call: _Call, saved, dy):
@@ -39,9 +39,9 @@ def _dense_bwd(call: _Call, saved, dy):
     #   dx[n,c] = sum_k dy[n,k]·w[c,k]        [N x K] · [C x K]ᵀ -> [N x C]
     #   dw[c,k] = sum_n x[n,c]·dy[n,k]        [N x C]ᵀ · [N x K] -> [C x K]
     #   db[k]   = sum_n dy[n,k]
-    x, w, b = saved
+    x, w, bias = saved
     dy_ = _rows(dy)
-    db = None if b is None else jnp.sum(dy_.astype(accumulator(dy.dtype)), axis=0).astype(b.dtype)
+    db = None if bias is None else jnp.sum(dy_.astype(accumulator(dy.dtype)), axis=0).astype(x.dtype)
     dy_ = dy_.astype(x.dtype)  # with a wider preferred_element_type: the products stay in the operands' dtype
     dx = _product(call, dy_, w, ((1,), (1,)), x.dtype).reshape(x.shape)
     dw = _product(call, _rows(x), dy_, ((0,), (0,)), w.dtype)
@@ -91,7 +91,7 @@ def dense(
     Raises:
         ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype.
 
-    Saved for the backward: x, w and b themselves; nothing is copied. With a wider preferred_element_type, dy is
+    Saved for the backward: x and w themselves; nothing is copied. With a wider preferred_element_type, dy is
     rounded to x's dtype before it is multiplied.
 
     Reference: I. Goodfellow, Y. Bengio, A. Courville, Deep Learning (2016), section 6.5.

@@ -8,6 +8,7 @@ special points of every op (ties, kinks, ±0, ±inf, NaN, empty axes), with what
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +57,9 @@ class Case:
 # --- convolution ---
 
 
-def plain_conv(x, w, *, strides=1, padding="VALID", dilation=1, groups=1, flip_kernel=False, data_format="channels_last"):
+def plain_conv(
+    x, w, *, strides=1, padding: Any = "VALID", dilation=1, groups=1, flip_kernel=False, data_format="channels_last"
+):
     """The convolution by lax alone: what one would write without this library."""
     ndim = w.ndim - 2
     nb = x.ndim - ndim - 1
@@ -126,24 +129,18 @@ class _Conv:
         def kernel_grad(x, dy):
             return jax.vjp(lambda w: plain(x, w), jnp.zeros(w, x.dtype))[1](dy)[0]
 
-        def larger(*shapes):
-            batched = lambda shape: shape if shape == w else (self.batch, *shape[1:])  # noqa: E731
-            return tuple(map(batched, shapes)) if self.batch else None
-
         conv = functools.partial(jaxconv.conv, **options)
-        made = functools.partial(Case, thorough=self.thorough, quick=self.quick)
+        made = functools.partial(Case, quick=self.quick)
         shapes = (self.x, w, (self.features,)) if self.bias else (self.x, w)
-        timing = larger(self.x, w)
-        cases = [made("conv", self.name, lambda *a: conv(*a), plain, shapes, timing=timing)]
+        timing = ((self.batch, *self.x[1:]), w) if self.batch else None
+        cases = [made("conv", self.name, lambda *a: conv(*a), plain, shapes, timing=timing, thorough=self.thorough)]
         if self.all_ops:
             grad = functools.partial(jaxconv.conv_input_grad, input_size=spatial, **options)
-            cases.append(
-                made("conv_input_grad", self.name, lambda dy, w: grad(dy, w), input_grad, (y, w), timing=None)
-            )
             of_kernel = functools.partial(jaxconv.conv_kernel_grad, kernel_size=self.kernel, **options)
-            cases.append(
-                made("conv_kernel_grad", self.name, lambda x, dy: of_kernel(x, dy), kernel_grad, (self.x, y), timing=None)
-            )
+            # Their rules are made of the same three forms: one thorough case of each will do.
+            made = functools.partial(made, thorough=self.thorough and self.quick)
+            cases.append(made("conv_input_grad", self.name, lambda dy, w: grad(dy, w), input_grad, (y, w)))
+            cases.append(made("conv_kernel_grad", self.name, lambda x, dy: of_kernel(x, dy), kernel_grad, (self.x, y)))
         return cases
 
 
@@ -161,21 +158,49 @@ _CONVS = [
     _Conv("every option", (2, 4, 7, 6), (3, 2), 6, _EVERYTHING, bias=True, thorough=True, quick=True),
     _Conv("plain", (2, 6, 5, 3), (3, 2), 4, bias=True),
     _Conv("SAME, stride 2", (2, 7, 6, 3), (3, 3), 4, {"strides": 2, "padding": "SAME"}),
-    _Conv("SAME_LOWER, dilated", (2, 7, 8, 2), (3, 2), 3, {"dilation": (1, 3), "padding": "SAME_LOWER"}),
+    _Conv("SAME_LOWER, dilated", (2, 7, 8, 2), (3, 2), 3, {"dilation": (1, 3), "padding": "SAME_LOWER"}, all_ops=False),
     _Conv("cropped", (2, 9, 8, 2), (2, 3), 3, {"padding": ((-1, 2), (1, -2)), "strides": (2, 1)}, quick=True),
     _Conv("stride beyond the window", (2, 11, 9, 2), (2, 1), 3, {"strides": (5, 3), "padding": ((1, 0), (0, 0))}),
-    _Conv("groups and stride", (2, 9, 7, 6), (3, 3), 9, {"groups": 3, "strides": 2, "padding": 1}, bias=True, thorough=True),
+    _Conv(
+        "groups and stride",
+        (2, 9, 7, 6),
+        (3, 3),
+        9,
+        {"groups": 3, "strides": 2, "padding": 1},
+        bias=True,
+    ),
     _Conv("depthwise, multiplier 2", (2, 7, 6, 3), (3, 2), 6, {"groups": 3, "padding": "SAME"}),
-    _Conv("depthwise, dilated, stride 2", (1, 12, 11, 4), (3, 3), 4, {"groups": 4, "dilation": 2, "strides": 2, "padding": 2}),
+    _Conv(
+        "depthwise, dilated, stride 2",
+        (1, 12, 11, 4),
+        (3, 3),
+        4,
+        {"groups": 4, "dilation": 2, "strides": 2, "padding": 2},
+    ),
     _Conv("pointwise", (2, 4, 5, 6), (1, 1), 7, bias=True),
     _Conv("pointwise, stride 2", (2, 7, 6, 4), (1, 1), 3, {"strides": 2}),
-    _Conv("window as large as the input", (3, 4, 5, 2), (4, 5), 3),
+    _Conv("window as large as the input", (3, 4, 5, 2), (4, 5), 3, all_ops=False),
     _Conv("large window", (1, 15, 14, 2), (11, 9), 2, {"padding": "SAME"}),
     _Conv("no batch axis", (6, 7, 2), (3, 3), 3, {"padding": 1}, bias=True),
-    _Conv("three batch axes", (2, 1, 2, 5, 4, 2), (2, 2), 3),
+    _Conv("three batch axes", (2, 1, 2, 5, 4, 2), (2, 2), 3, all_ops=False),
     _Conv("1-D, causal padding", (2, 17, 3), (4,), 5, {"padding": ((6, 0),), "dilation": 2}, thorough=True),
-    _Conv("1-D, channels first", (2, 3, 13), (5,), 4, {"strides": 2, "padding": "SAME", "data_format": "channels_first"}, bias=True),
-    _Conv("3-D", (1, 5, 4, 6, 2), (2, 3, 2), 4, {"strides": (1, 2, 1), "padding": "SAME", "groups": 2}, bias=True, thorough=True),
+    _Conv(
+        "1-D, channels first",
+        (2, 3, 13),
+        (5,),
+        4,
+        {"strides": 2, "padding": "SAME", "data_format": "channels_first"},
+        bias=True,
+    ),
+    _Conv(
+        "3-D",
+        (1, 5, 4, 6, 2),
+        (2, 3, 2),
+        4,
+        {"strides": (1, 2, 1), "padding": "SAME", "groups": 2},
+        bias=True,
+        thorough=True,
+    ),
     _Conv("4-D", (1, 4, 3, 4, 3, 2), (2, 2, 1, 2), 2, {"padding": ((1, 0), (0, 0), (0, 1), (1, 1))}),
     _Conv("size-1 axes", (1, 1, 1, 1), (1, 1), 1, bias=True),
     _Conv("one channel in, long sums", (64, 28, 28, 1), (3, 3), 8, {"padding": "SAME"}, bias=True),
@@ -186,8 +211,18 @@ _CONVS = [
     _Conv("downsample", (1, 28, 28, 64), (3, 3), 128, {"padding": "SAME", "strides": 2}, batch=64, all_ops=False),
     _Conv("ResNet stem", (1, 56, 56, 3), (7, 7), 64, {"padding": "SAME", "strides": 2}, batch=32, all_ops=False),
     _Conv("bottleneck, pointwise", (1, 28, 28, 256), (1, 1), 256, batch=16, all_ops=False),
-    _Conv("ResNeXt, grouped", (1, 14, 14, 128), (3, 3), 128, {"padding": "SAME", "groups": 32}, batch=32, all_ops=False),
-    _Conv("MobileNet, depthwise", (1, 28, 28, 128), (3, 3), 128, {"padding": "SAME", "groups": 128}, batch=16, all_ops=False),
+    _Conv(
+        "ResNeXt, grouped", (1, 14, 14, 128), (3, 3), 128, {"padding": "SAME", "groups": 32}, batch=32, all_ops=False
+    ),
+    _Conv(
+        "MobileNet, depthwise",
+        (1, 28, 28, 128),
+        (3, 3),
+        128,
+        {"padding": "SAME", "groups": 128},
+        batch=16,
+        all_ops=False,
+    ),
     _Conv("1-D, sequence", (2, 512, 64), (5,), 64, {"padding": "SAME"}, batch=16, all_ops=False),
     _Conv("3-D, volume", (1, 8, 16, 16, 16), (3, 3, 3), 32, {"padding": "SAME"}, batch=2, all_ops=False),
     _Conv("tiny", (1, 28, 28, 1), (4, 4), 3, batch=1, all_ops=False),
@@ -198,7 +233,7 @@ _CONVS = [
 
 
 def plain_pool(kind, x, window, *, count_include_pad=True, data_format="channels_last", **options):
-    """The pooling by lax alone. Windows with dilation are made of slices: lax.reduce_window has no gradient for them."""
+    """The pooling by lax alone; windows with dilation are slices, as lax.reduce_window has no gradient for them."""
     ndim = x.ndim - 2 if isinstance(window, int) else len(window)
     nb = x.ndim - ndim - 1
     if data_format == "channels_first":
@@ -247,6 +282,9 @@ def _reduced_slices(padded, sliding, reducer):
     return jnp.take_along_axis(views, winner[None], 0)[0]
 
 
+_ALL_KINDS = ("max", "min", "sum", "avg")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Pool:
     """A pooling, from which a case of each kind is made."""
@@ -255,7 +293,7 @@ class _Pool:
     x: Shape
     window: int | Shape
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    kinds: tuple[str, ...] = ("max", "min", "sum", "avg")
+    kinds: tuple[str, ...] = ("max", "avg")
     thorough: bool = False
     quick: bool = False
     batch: int | None = None
@@ -263,7 +301,9 @@ class _Pool:
     def cases(self) -> list[Case]:
         cases = []
         for kind in self.kinds:
-            options = self.options if kind == "avg" else {k: v for k, v in self.options.items() if k != "count_include_pad"}
+            options = (
+                self.options if kind == "avg" else {k: v for k, v in self.options.items() if k != "count_include_pad"}
+            )
             op = functools.partial(getattr(jaxconv, f"{kind}_pool"), window=self.window, **options)
             plain = functools.partial(plain_pool, kind, window=self.window, **options)
             timing = ((self.batch, *self.x[1:]),) if self.batch else None
@@ -276,7 +316,7 @@ class _Pool:
                     (self.x,),
                     # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
                     inputs=_distinct,
-                    thorough=self.thorough,
+                    thorough=self.thorough and (self.quick or kind == "max"),
                     quick=self.quick,
                     timing=timing,
                 )
@@ -302,32 +342,50 @@ _POOL_EVERYTHING = {
 }
 
 _POOLS = [
-    _Pool("every option", (2, 2, 8, 7), (3, 2), _POOL_EVERYTHING, thorough=True, quick=True),
+    _Pool("every option", (2, 2, 8, 7), (3, 2), _POOL_EVERYTHING, thorough=True, quick=True, kinds=_ALL_KINDS),
     _Pool("2x2", (2, 6, 4, 3), 2),
     _Pool("rest left over", (2, 7, 5, 2), 2),
-    _Pool("overlapping, SAME", (1, 9, 7, 2), 3, {"strides": 2, "padding": "SAME", "count_include_pad": False}, quick=True),
-    _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, thorough=True),
+    _Pool(
+        "overlapping, SAME",
+        (1, 9, 7, 2),
+        3,
+        {"strides": 2, "padding": "SAME", "count_include_pad": False},
+        quick=True,
+        kinds=_ALL_KINDS,
+    ),
+    _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, thorough=True, kinds=_ALL_KINDS),
     _Pool("gaps between windows", (1, 11, 9, 2), (2, 3), {"strides": (4, 5), "padding": ((1, 0), (0, 2))}),
-    _Pool("cropped", (1, 9, 8, 2), (2, 3), {"strides": (2, 1), "padding": ((-1, 1), (1, -2))}),
+    _Pool("cropped", (1, 9, 8, 2), (2, 3), {"strides": (2, 1), "padding": ((-1, 1), (1, -2))}, kinds=_ALL_KINDS),
     _Pool("padding counts", (1, 5, 6, 2), 3, {"strides": 2, "padding": 1, "count_include_pad": True}, kinds=("avg",)),
     _Pool("hanging over the end", (1, 6, 7, 2), 4, {"strides": 3, "padding": 1, "ceil_mode": True}),
     _Pool("window as large as the input", (2, 5, 4, 2), (5, 4)),
-    _Pool("49 taps", (1, 9, 10, 2), 7, {"strides": 2, "padding": 3}),
+    _Pool("49 taps", (1, 9, 10, 2), 7, {"strides": 2, "padding": 3}, kinds=_ALL_KINDS),
     _Pool("1-D", (2, 15, 3), (4,), {"strides": 3, "padding": ((2, 1),)}),
     _Pool("3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": (1, 2, 2), "padding": "SAME"}),
     _Pool("no batch axis", (6, 5, 2), (2, 2)),
-    _Pool("size-1 axes", (1, 1, 1, 1), 1),
+    _Pool("size-1 axes", (1, 1, 1, 1), 1, kinds=_ALL_KINDS),
     # Real layers.
     _Pool("VGG", (2, 32, 32, 64), 2, kinds=("max", "avg"), batch=128),
     _Pool("ResNet stem", (1, 56, 56, 64), 3, {"strides": 2, "padding": "SAME"}, kinds=("max",), batch=32),
     _Pool("Inception", (1, 28, 28, 32), 3, {"strides": 1, "padding": "SAME"}, kinds=("max",), batch=32),
-    _Pool("ResNet-D", (1, 28, 28, 128), 3, {"strides": 2, "padding": "SAME", "count_include_pad": False}, kinds=("avg",), batch=64),
+    _Pool(
+        "ResNet-D",
+        (1, 28, 28, 128),
+        3,
+        {"strides": 2, "padding": "SAME", "count_include_pad": False},
+        kinds=("avg",),
+        batch=64,
+    ),
 ]
 
 
 def _plain_global(kind, x, spatial_ndim=None, keepdims=False, data_format="channels_last"):
     ndim = x.ndim - 2 if spatial_ndim is None else spatial_ndim
-    axes = tuple(range(x.ndim - ndim, x.ndim)) if data_format == "channels_first" else tuple(range(x.ndim - 1 - ndim, x.ndim - 1))
+    axes = (
+        tuple(range(x.ndim - ndim, x.ndim))
+        if data_format == "channels_first"
+        else tuple(range(x.ndim - 1 - ndim, x.ndim - 1))
+    )
     if kind == "avg":
         return jnp.mean(x, axes, keepdims=keepdims)
     # The first of equal elements wins; jnp.max would share the gradient.
@@ -336,31 +394,31 @@ def _plain_global(kind, x, spatial_ndim=None, keepdims=False, data_format="chann
     return jnp.expand_dims(y, axes) if keepdims else y
 
 
+_GLOBAL_POOLS: list[tuple[str, Shape, dict[str, Any]]] = [
+    ("every option", (2, 3, 4, 5), {"spatial_ndim": 2, "keepdims": True, "data_format": "channels_first"}),
+    ("2-D", (2, 5, 4, 3), {}),
+    ("1-D, no batch axis", (9, 4), {"spatial_ndim": 1}),
+    ("3-D", (2, 3, 2, 4, 2), {}),
+    ("ResNet head", (2, 7, 7, 512), {}),
+]
+
+
 def _global_cases() -> list[Case]:
-    cases = []
-    for kind in ("max", "avg"):
-        op = getattr(jaxconv, f"global_{kind}_pool")
-        for name, shape, options, thorough in (
-            ("every option", (2, 3, 4, 5), {"spatial_ndim": 2, "keepdims": True, "data_format": "channels_first"}, True),
-            ("2-D", (2, 5, 4, 3), {}, False),
-            ("1-D, no batch axis", (9, 4), {"spatial_ndim": 1}, False),
-            ("3-D", (2, 3, 2, 4, 2), {}, False),
-            ("ResNet head", (2, 7, 7, 512), {}, False),
-        ):
-            cases.append(
-                Case(
-                    f"global_{kind}_pool",
-                    name,
-                    lambda x, op=op, options=options: op(x, **options),
-                    lambda x, kind=kind, options=options: _plain_global(kind, x, **options),
-                    (shape,),
-                    inputs=_distinct,
-                    thorough=thorough,
-                    quick=thorough,
-                    timing=((64, *shape[1:]),) if name == "ResNet head" else None,
-                )
-            )
-    return cases
+    return [
+        Case(
+            f"global_{kind}_pool",
+            name,
+            lambda x, op=op, options=options: op(x, **options),
+            lambda x, kind=kind, options=options: _plain_global(kind, x, **options),
+            (shape,),
+            inputs=_distinct,
+            thorough=name == "every option",
+            quick=name == "every option",
+            timing=((64, *shape[1:]),) if name == "ResNet head" else None,
+        )
+        for kind, op in (("max", jaxconv.global_max_pool), ("avg", jaxconv.global_avg_pool))
+        for name, shape, options in _GLOBAL_POOLS
+    ]
 
 
 # --- activations ---
@@ -422,9 +480,13 @@ def _activation_cases() -> list[Case]:
         ]
         wide = made("whole range", shapes=((401,),))
         cases += [
-            dataclasses.replace(wide, inputs=_wide(80.0 if name == "sigmoid" else 40.0), dtypes=("float64", "float32"), quick=True),
+            dataclasses.replace(
+                wide, inputs=_wide(80.0 if name == "sigmoid" else 40.0), dtypes=("float64", "float32"), quick=True
+            ),
             # float16 has no numbers below 6e-8: exp(-12) is 6e-6.
-            dataclasses.replace(wide, name="whole range of float16", inputs=_wide(12.0 if name == "sigmoid" else 6.0), dtypes=low),
+            dataclasses.replace(
+                wide, name="whole range of float16", inputs=_wide(12.0 if name == "sigmoid" else 6.0), dtypes=low
+            ),
         ]
     for name in ("softmax", "log_softmax"):
         ours, plain = getattr(jaxconv, name), getattr(jax.nn, name)
@@ -463,7 +525,16 @@ def _plain_dense(x, w, b=None):
 
 def _linear_cases() -> list[Case]:
     cases = [
-        Case("dense", name, lambda *a: jaxconv.dense(*a), _plain_dense, shapes, thorough=thorough, quick=thorough, timing=timing)
+        Case(
+            "dense",
+            name,
+            lambda *a: jaxconv.dense(*a),
+            _plain_dense,
+            shapes,
+            thorough=thorough,
+            quick=thorough,
+            timing=timing,
+        )
         for name, shapes, thorough, timing in (
             ("bias, two batch axes", ((2, 3, 4), (4, 5), (5,)), True, None),
             ("no bias", ((6, 4), (4, 3)), False, None),
@@ -553,8 +624,17 @@ def all_cases() -> tuple[Case, ...]:
     cases = [case for conv in _CONVS for case in conv.cases()]
     cases += [case for pool in _POOLS for case in pool.cases()]
     cases += [*_global_cases(), *_activation_cases(), *_linear_cases(), *_loss_cases()]
-    order = {name: number for number, name in enumerate(jaxconv.__all__)}
-    return tuple(sorted(cases, key=lambda case: order[case.op]))
+    # Small cases are made in one of the two narrow dtypes in turn: they take the same path through every op.
+    narrow = itertools.cycle(("bfloat16", "float16"))
+    cases = [
+        case if case.quick or case.timing else dataclasses.replace(case, dtypes=_without(case.dtypes, next(narrow)))
+        for case in cases
+    ]
+    return tuple(sorted(cases, key=lambda case: case.op))
+
+
+def _without(dtypes: tuple[str, ...], left_out: str) -> tuple[str, ...]:
+    return tuple(dtype for dtype in dtypes if dtype != left_out)
 
 
 # --- special points ---
@@ -584,7 +664,9 @@ def _pool_edges(op: Callable, sign: int) -> tuple[Edge, ...]:
         edge("NaN is the extremum of its window", pool(), (1, nan, 2, 1), (nan, 2), (0, 1, 1, 0)),
         edge("the first NaN gets the gradient", pool(), (nan, nan, 1, 2), (nan, 2), (1, 0, 0, 1)),
         edge("infinities are ordinary", pool(), (inf, 1, -inf, 3), (inf, 3), (1, 0, 0, 1)),
-        edge("nothing to pool in the batch", lambda x: op(x[:0], 2), (1, 2), (), (0, 0))._replace(y=np.zeros((0, 1, 1))),
+        edge("nothing to pool in the batch", lambda x: op(x[:0], 2), (1, 2), (), (0, 0))._replace(
+            y=np.zeros((0, 1, 1))
+        ),
         edge("one position", lambda x: op(x, 1), (5,), (5,), (1,)),
         edge("a position that no window reads", pool(strides=3), (1, 2, 9, 4, 3), (2, 4), (0, 1, 0, 1, 0)),
     )
@@ -593,7 +675,13 @@ def _pool_edges(op: Callable, sign: int) -> tuple[Edge, ...]:
 def _sum_edges(op: Callable, share: float) -> tuple[Edge, ...]:
     """Of sum_pool (share 1) and avg_pool (share 1/2), with windows of two."""
     return (
-        Edge("NaN and inf stay", lambda x: op(x, 2), (_column(nan, 1, inf, 1),), _column(nan, inf), (_column(*[share] * 4),)),
+        Edge(
+            "NaN and inf stay",
+            lambda x: op(x, 2),
+            (_column(nan, 1, inf, 1),),
+            _column(nan, inf),
+            (_column(*[share] * 4),),
+        ),
         Edge("inf − inf is NaN", lambda x: op(x, 2), (_column(inf, -inf),), _column(nan), (_column(share, share),)),
         Edge("an empty batch", lambda x: op(x[:0], 2), (_column(1, 2),), np.zeros((0, 1, 1)), (_column(0, 0),)),
         Edge("an empty axis", lambda x: op(x[:, :0], 2), (_column(1, 2),), np.zeros((1, 0, 1)), (_column(0, 0),)),
@@ -608,99 +696,357 @@ _TWO = np.asarray([2.0, 3.0]).reshape(2, 1, 1)
 
 EDGES: dict[str, tuple[Edge, ...]] = {
     "conv": (
-        Edge("an empty batch: dw and db are 0", lambda x, w, b: jaxconv.conv(x[:0], w, b), (_column(1, 2, 3), _TWO, np.ones(1)), np.zeros((0, 2, 1)), (_column(0, 0, 0), 0 * _TWO, np.zeros(1))),
-        Edge("no input channels: a sum over nothing", lambda x, w, b: jaxconv.conv(x[..., :0], w[:, :0], b), (_column(1, 2, 3), _TWO, np.ones(1)), _column(1, 1), (_column(0, 0, 0), 0 * _TWO, np.full(1, 2.0))),
-        Edge("no output channels", lambda x, w: jaxconv.conv(x, w[..., :0]), (_column(1, 2, 3), _TWO), np.zeros((1, 2, 0)), (_column(0, 0, 0), 0 * _TWO)),
-        Edge("an empty axis", lambda x, w: jaxconv.conv(x[:, :0], w), (_column(1, 2, 3), _TWO), np.zeros((1, 0, 1)), (_column(0, 0, 0), 0 * _TWO)),
-        Edge("NaN in one example stays there", _conv, (np.stack([[[nan], [1.0]], [[1.0], [1.0]]]), _TWO), np.asarray([nan, 5.0]).reshape(2, 1, 1), (np.stack([[[2.0], [3.0]]] * 2), np.asarray([nan, 2.0]).reshape(2, 1, 1))),
-        Edge("inf in x", _conv, (_column(inf, 1, 1), _TWO), _column(inf, 5), (_column(2, 5, 3), np.asarray([inf, 2.0]).reshape(2, 1, 1))),
+        Edge(
+            "an empty batch: dw and db are 0",
+            lambda x, w, b: jaxconv.conv(x[:0], w, b),
+            (_column(1, 2, 3), _TWO, np.ones(1)),
+            np.zeros((0, 2, 1)),
+            (_column(0, 0, 0), 0 * _TWO, np.zeros(1)),
+        ),
+        Edge(
+            "no input channels: a sum over nothing",
+            lambda x, w, b: jaxconv.conv(x[..., :0], w[:, :0], b),
+            (_column(1, 2, 3), _TWO, np.ones(1)),
+            _column(1, 1),
+            (_column(0, 0, 0), 0 * _TWO, np.full(1, 2.0)),
+        ),
+        Edge(
+            "no output channels",
+            lambda x, w: jaxconv.conv(x, w[..., :0]),
+            (_column(1, 2, 3), _TWO),
+            np.zeros((1, 2, 0)),
+            (_column(0, 0, 0), 0 * _TWO),
+        ),
+        Edge(
+            "an empty axis",
+            lambda x, w: jaxconv.conv(x[:, :0], w),
+            (_column(1, 2, 3), _TWO),
+            np.zeros((1, 0, 1)),
+            (_column(0, 0, 0), 0 * _TWO),
+        ),
+        Edge(
+            "NaN in one example stays there",
+            _conv,
+            (np.stack([[[nan], [1.0]], [[1.0], [1.0]]]), _TWO),
+            np.asarray([nan, 5.0]).reshape(2, 1, 1),
+            (np.stack([[[2.0], [3.0]]] * 2), np.asarray([nan, 2.0]).reshape(2, 1, 1)),
+        ),
+        Edge(
+            "inf in x",
+            _conv,
+            (_column(inf, 1, 1), _TWO),
+            _column(inf, 5),
+            (_column(2, 5, 3), np.asarray([inf, 2.0]).reshape(2, 1, 1)),
+        ),
     ),
     "conv_input_grad": (
-        Edge("an empty batch", lambda dy, w: jaxconv.conv_input_grad(dy[:0], w, 3), (_column(1, 2), _TWO), np.zeros((0, 3, 1)), (_column(0, 0), 0 * _TWO)),
-        Edge("inf in dy", lambda dy, w: jaxconv.conv_input_grad(dy, w, 3), (_column(inf, 1), _TWO), _column(inf, inf, 3), (_column(5, 5), np.asarray([inf, inf]).reshape(2, 1, 1))),
-        Edge("positions that no window reads", lambda dy, w: jaxconv.conv_input_grad(dy, w, 6, strides=3), (_column(1, 1), _TWO), _column(2, 3, 0, 2, 3, 0), (_column(5, 5), _TWO * 0 + 2)),
+        Edge(
+            "an empty batch",
+            lambda dy, w: jaxconv.conv_input_grad(dy[:0], w, 3),
+            (_column(1, 2), _TWO),
+            np.zeros((0, 3, 1)),
+            (_column(0, 0), 0 * _TWO),
+        ),
+        Edge(
+            "inf in dy",
+            lambda dy, w: jaxconv.conv_input_grad(dy, w, 3),
+            (_column(inf, 1), _TWO),
+            _column(inf, inf, 3),
+            (_column(5, 5), np.asarray([inf, inf]).reshape(2, 1, 1)),
+        ),
+        Edge(
+            "positions that no window reads",
+            lambda dy, w: jaxconv.conv_input_grad(dy, w, 6, strides=3),
+            (_column(1, 1), _TWO),
+            _column(2, 3, 0, 2, 3, 0),
+            (_column(5, 5), _TWO * 0 + 2),
+        ),
     ),
     "conv_kernel_grad": (
-        Edge("an empty batch: a sum over nothing", lambda x, dy: jaxconv.conv_kernel_grad(x[:0], dy[:0], (2,)), (_column(1, 2, 3), _column(1, 2)), 0 * _TWO, (_column(0, 0, 0), _column(0, 0))),
-        Edge("NaN in x", lambda x, dy: jaxconv.conv_kernel_grad(x, dy, (2,)), (_column(nan, 2, 3), _column(1, 2)), np.asarray([nan, 8.0]).reshape(2, 1, 1), (_column(1, 3, 2), _column(nan, 5))),
+        Edge(
+            "an empty batch: a sum over nothing",
+            lambda x, dy: jaxconv.conv_kernel_grad(x[:0], dy[:0], (2,)),
+            (_column(1, 2, 3), _column(1, 2)),
+            0 * _TWO,
+            (_column(0, 0, 0), _column(0, 0)),
+        ),
+        Edge(
+            "NaN in x",
+            lambda x, dy: jaxconv.conv_kernel_grad(x, dy, (2,)),
+            (_column(nan, 2, 3), _column(1, 2)),
+            np.asarray([nan, 8.0]).reshape(2, 1, 1),
+            (_column(1, 3, 2), _column(nan, 5)),
+        ),
     ),
     "max_pool": _pool_edges(jaxconv.max_pool, 1),
     "min_pool": _pool_edges(jaxconv.min_pool, -1),
     "sum_pool": (
         *_sum_edges(jaxconv.sum_pool, 1.0),
-        Edge("a window wholly in the padding", lambda x: jaxconv.sum_pool(x, 2, padding=((2, 0),)), (_column(1, 2),), _column(0, 3), (_column(1, 1),)),
+        Edge(
+            "a window wholly in the padding",
+            lambda x: jaxconv.sum_pool(x, 2, padding=((2, 0),)),
+            (_column(1, 2),),
+            _column(0, 3),
+            (_column(1, 1),),
+        ),
     ),
     "avg_pool": (
         *_sum_edges(jaxconv.avg_pool, 0.5),
-        Edge("a window wholly in the padding: 0, not 0/0", lambda x: jaxconv.avg_pool(x, 2, padding=((2, 0),), count_include_pad=False), (_column(1, 2),), _column(0, 1.5), (_column(0.5, 0.5),)),
-        Edge("the padding counts", lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),)), (_column(1, 2),), _column(0.5, 1), (_column(0.5, 0.5),)),
-        Edge("the padding does not count", lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),), count_include_pad=False), (_column(1, 2),), _column(1, 2), (_column(1, 1),)),
+        Edge(
+            "a window wholly in the padding: 0, not 0/0",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((2, 0),), count_include_pad=False),
+            (_column(1, 2),),
+            _column(0, 1.5),
+            (_column(0.5, 0.5),),
+        ),
+        Edge(
+            "the padding counts",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),)),
+            (_column(1, 2),),
+            _column(0.5, 1),
+            (_column(0.5, 0.5),),
+        ),
+        Edge(
+            "the padding does not count",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),), count_include_pad=False),
+            (_column(1, 2),),
+            _column(1, 2),
+            (_column(1, 1),),
+        ),
     ),
     "global_max_pool": (
-        Edge("a tie: the first position gets all", jaxconv.global_max_pool, (_column(1, 3, 3),), np.asarray([[3.0]]), (_column(0, 1, 0),)),
+        Edge(
+            "a tie: the first position gets all",
+            jaxconv.global_max_pool,
+            (_column(1, 3, 3),),
+            np.asarray([[3.0]]),
+            (_column(0, 1, 0),),
+        ),
         Edge("a tie of ±0", jaxconv.global_max_pool, (_column(-0.0, 0.0),), np.asarray([[0.0]]), (_column(1, 0),)),
-        Edge("the first NaN wins", jaxconv.global_max_pool, (_column(1, nan, nan, 2),), np.asarray([[nan]]), (_column(0, 1, 0, 0),)),
-        Edge("−inf everywhere", jaxconv.global_max_pool, (_column(-inf, -inf),), np.asarray([[-inf]]), (_column(1, 0),)),
-        Edge("an empty batch", lambda x: jaxconv.global_max_pool(x[:0]), (_column(1, 2),), np.zeros((0, 1)), (_column(0, 0),)),
+        Edge(
+            "the first NaN wins",
+            jaxconv.global_max_pool,
+            (_column(1, nan, nan, 2),),
+            np.asarray([[nan]]),
+            (_column(0, 1, 0, 0),),
+        ),
+        Edge(
+            "−inf everywhere", jaxconv.global_max_pool, (_column(-inf, -inf),), np.asarray([[-inf]]), (_column(1, 0),)
+        ),
+        Edge(
+            "an empty batch",
+            lambda x: jaxconv.global_max_pool(x[:0]),
+            (_column(1, 2),),
+            np.zeros((0, 1)),
+            (_column(0, 0),),
+        ),
     ),
     "global_avg_pool": (
         Edge("NaN stays", jaxconv.global_avg_pool, (_column(1, nan),), np.asarray([[nan]]), (_column(0.5, 0.5),)),
-        Edge("no position: 0, not 0/0", lambda x: jaxconv.global_avg_pool(x[:, :0]), (_column(1, 2),), np.zeros((1, 1)), (_column(0, 0),)),
-        Edge("an empty batch", lambda x: jaxconv.global_avg_pool(x[:0]), (_column(1, 2),), np.zeros((0, 1)), (_column(0, 0),)),
+        Edge(
+            "no position: 0, not 0/0",
+            lambda x: jaxconv.global_avg_pool(x[:, :0]),
+            (_column(1, 2),),
+            np.zeros((1, 1)),
+            (_column(0, 0),),
+        ),
+        Edge(
+            "an empty batch",
+            lambda x: jaxconv.global_avg_pool(x[:0]),
+            (_column(1, 2),),
+            np.zeros((0, 1)),
+            (_column(0, 0),),
+        ),
     ),
     "relu": (
-        Edge("the kink: 0 at ±0", jaxconv.relu, (np.asarray([0.0, -0.0, 1.0, -1.0]),), np.asarray([0.0, 0, 1, 0]), (np.asarray([0.0, 0, 1, 0]),)),
-        Edge("NaN stays NaN, with gradient 0", jaxconv.relu, (np.asarray([nan, inf, -inf]),), np.asarray([nan, inf, 0]), (np.asarray([0.0, 1, 0]),)),
+        Edge(
+            "the kink: 0 at ±0",
+            jaxconv.relu,
+            (np.asarray([0.0, -0.0, 1.0, -1.0]),),
+            np.asarray([0.0, 0, 1, 0]),
+            (np.asarray([0.0, 0, 1, 0]),),
+        ),
+        Edge(
+            "NaN stays NaN, with gradient 0",
+            jaxconv.relu,
+            (np.asarray([nan, inf, -inf]),),
+            np.asarray([nan, inf, 0]),
+            (np.asarray([0.0, 1, 0]),),
+        ),
         Edge("an empty axis", jaxconv.relu, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "leaky_relu": (
-        Edge("the kink: 1 at ±0", lambda x: jaxconv.leaky_relu(x, 0.5), (np.asarray([0.0, -0.0, 1.0, -1.0]),), np.asarray([0.0, 0, 1, -0.5]), (np.asarray([1.0, 1, 1, 0.5]),)),
-        Edge("NaN stays NaN, with gradient a", lambda x: jaxconv.leaky_relu(x, 0.5), (np.asarray([nan, inf, -inf]),), np.asarray([nan, inf, -inf]), (np.asarray([0.5, 1, 0.5]),)),
+        Edge(
+            "the kink: 1 at ±0",
+            lambda x: jaxconv.leaky_relu(x, 0.5),
+            (np.asarray([0.0, -0.0, 1.0, -1.0]),),
+            np.asarray([0.0, 0, 1, -0.5]),
+            (np.asarray([1.0, 1, 1, 0.5]),),
+        ),
+        Edge(
+            "NaN stays NaN, with gradient a",
+            lambda x: jaxconv.leaky_relu(x, 0.5),
+            (np.asarray([nan, inf, -inf]),),
+            np.asarray([nan, inf, -inf]),
+            (np.asarray([0.5, 1, 0.5]),),
+        ),
         Edge("an empty axis", jaxconv.leaky_relu, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "sigmoid": (
-        Edge("0 and the infinities", jaxconv.sigmoid, (np.asarray([0.0, -0.0, inf, -inf]),), np.asarray([0.5, 0.5, 1, 0]), (np.asarray([0.25, 0.25, 0, 0]),)),
+        Edge(
+            "0 and the infinities",
+            jaxconv.sigmoid,
+            (np.asarray([0.0, -0.0, inf, -inf]),),
+            np.asarray([0.5, 0.5, 1, 0]),
+            (np.asarray([0.25, 0.25, 0, 0]),),
+        ),
         Edge("NaN stays", jaxconv.sigmoid, (np.asarray([nan]),), np.asarray([nan]), (np.asarray([nan]),)),
         Edge("an empty axis", jaxconv.sigmoid, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "tanh": (
-        Edge("0 and the infinities", jaxconv.tanh, (np.asarray([0.0, -0.0, inf, -inf]),), np.asarray([0.0, 0, 1, -1]), (np.asarray([1.0, 1, 0, 0]),)),
+        Edge(
+            "0 and the infinities",
+            jaxconv.tanh,
+            (np.asarray([0.0, -0.0, inf, -inf]),),
+            np.asarray([0.0, 0, 1, -1]),
+            (np.asarray([1.0, 1, 0, 0]),),
+        ),
         Edge("NaN stays", jaxconv.tanh, (np.asarray([nan]),), np.asarray([nan]), (np.asarray([nan]),)),
         Edge("an empty axis", jaxconv.tanh, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "softmax": (
         Edge("equal entries", jaxconv.softmax, (np.zeros(4),), np.full(4, 0.25), (np.zeros(4),)),
-        Edge("−inf is 0", jaxconv.softmax, (np.asarray([0.0, -inf, 0.0]),), np.asarray([0.5, 0, 0.5]), (np.asarray([-0.25, 0, 0.25]),), np.asarray([0.0, 1.0, 1.0])),
-        Edge("nothing but −inf: NaN", jaxconv.softmax, (np.asarray([-inf, -inf]),), np.asarray([nan, nan]), (np.asarray([nan, nan]),)),
-        Edge("+inf: NaN", jaxconv.softmax, (np.asarray([0.0, inf]),), np.asarray([nan, nan]), (np.asarray([nan, nan]),)),
+        Edge(
+            "−inf is 0",
+            jaxconv.softmax,
+            (np.asarray([0.0, -inf, 0.0]),),
+            np.asarray([0.5, 0, 0.5]),
+            (np.asarray([-0.25, 0, 0.25]),),
+            np.asarray([0.0, 1.0, 1.0]),
+        ),
+        Edge(
+            "nothing but −inf: NaN",
+            jaxconv.softmax,
+            (np.asarray([-inf, -inf]),),
+            np.asarray([nan, nan]),
+            (np.asarray([nan, nan]),),
+        ),
+        Edge(
+            "+inf: NaN", jaxconv.softmax, (np.asarray([0.0, inf]),), np.asarray([nan, nan]), (np.asarray([nan, nan]),)
+        ),
         Edge("no row", jaxconv.softmax, (np.zeros((0, 3)),), np.zeros((0, 3)), (np.zeros((0, 3)),)),
         Edge("no class", jaxconv.softmax, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "log_softmax": (
-        Edge("−inf stays, with p = 0", jaxconv.log_softmax, (np.asarray([0.0, -inf, 0.0]),), np.asarray([-math.log(2), -inf, -math.log(2)]), (np.asarray([0.5, 0, -0.5]),), np.asarray([1.0, 0.0, 0.0])),
-        Edge("a huge entry", jaxconv.log_softmax, (np.asarray([30000.0, 0.0]),), np.asarray([0.0, -30000.0]), (np.asarray([-1.0, 1.0]),)),
+        Edge(
+            "−inf stays, with p = 0",
+            jaxconv.log_softmax,
+            (np.asarray([0.0, -inf, 0.0]),),
+            np.asarray([-math.log(2), -inf, -math.log(2)]),
+            (np.asarray([0.5, 0, -0.5]),),
+            np.asarray([1.0, 0.0, 0.0]),
+        ),
+        Edge(
+            "a huge entry",
+            jaxconv.log_softmax,
+            (np.asarray([30000.0, 0.0]),),
+            np.asarray([0.0, -30000.0]),
+            (np.asarray([-1.0, 1.0]),),
+        ),
         Edge("no row", jaxconv.log_softmax, (np.zeros((0, 3)),), np.zeros((0, 3)), (np.zeros((0, 3)),)),
         Edge("no class", jaxconv.log_softmax, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
     ),
     "dense": (
-        Edge("an empty batch: dw and db are 0", jaxconv.dense, (np.zeros((0, 2)), np.ones((2, 1)), np.ones(1)), np.zeros((0, 1)), (np.zeros((0, 2)), np.zeros((2, 1)), np.zeros(1))),
-        Edge("nothing to sum", jaxconv.dense, (np.zeros((2, 0)), np.zeros((0, 1)), np.ones(1)), np.ones((2, 1)), (np.zeros((2, 0)), np.zeros((0, 1)), np.full(1, 2.0))),
-        Edge("NaN in one row stays there", jaxconv.dense, (np.asarray([[nan], [1.0]]), np.asarray([[2.0]])), np.asarray([[nan], [2.0]]), (np.asarray([[2.0], [2.0]]), np.asarray([[nan]]))),
+        Edge(
+            "an empty batch: dw and db are 0",
+            jaxconv.dense,
+            (np.zeros((0, 2)), np.ones((2, 1)), np.ones(1)),
+            np.zeros((0, 1)),
+            (np.zeros((0, 2)), np.zeros((2, 1)), np.zeros(1)),
+        ),
+        Edge(
+            "nothing to sum",
+            jaxconv.dense,
+            (np.zeros((2, 0)), np.zeros((0, 1)), np.ones(1)),
+            np.ones((2, 1)),
+            (np.zeros((2, 0)), np.zeros((0, 1)), np.full(1, 2.0)),
+        ),
+        Edge(
+            "NaN in one row stays there",
+            jaxconv.dense,
+            (np.asarray([[nan], [1.0]]), np.asarray([[2.0]])),
+            np.asarray([[nan], [2.0]]),
+            (np.asarray([[2.0], [2.0]]), np.asarray([[nan]])),
+        ),
     ),
     "flatten": (
-        Edge("NaN, inf and −0 stay", jaxconv.flatten, (np.asarray([[[nan], [inf], [-0.0]]]),), np.asarray([[nan, inf, 0.0]]), (np.ones((1, 3, 1)),)),
+        Edge(
+            "NaN, inf and −0 stay",
+            jaxconv.flatten,
+            (np.asarray([[[nan], [inf], [-0.0]]]),),
+            np.asarray([[nan, inf, 0.0]]),
+            (np.ones((1, 3, 1)),),
+        ),
         Edge("an empty batch", jaxconv.flatten, (np.zeros((0, 2, 3)),), np.zeros((0, 6)), (np.zeros((0, 2, 3)),)),
     ),
     "softmax_cross_entropy": (
-        Edge("a class ruled out on both sides costs nothing", jaxconv.softmax_cross_entropy, (np.asarray([[0.0, -inf, 0.0]]), np.asarray([[1.0, 0.0, 0.0]])), np.asarray([math.log(2)]), (np.asarray([[-0.5, 0, 0.5]]), None)),
-        Edge("a class ruled out that is wanted: inf", jaxconv.softmax_cross_entropy, (np.asarray([[0.0, -inf]]), np.asarray([[0.0, 1.0]])), np.asarray([inf]), None),
-        Edge("logits far apart", jaxconv.softmax_cross_entropy, (np.asarray([[30000.0, 0.0]]), np.asarray([[0.0, 1.0]])), np.asarray([30000.0]), (np.asarray([[1.0, -1.0]]), np.asarray([[0.0, 30000.0]]))),
-        Edge("no row", jaxconv.softmax_cross_entropy, (np.zeros((0, 3)), np.zeros((0, 3))), np.zeros(0), (np.zeros((0, 3)), np.zeros((0, 3)))),
+        Edge(
+            "a class ruled out on both sides costs nothing",
+            jaxconv.softmax_cross_entropy,
+            (np.asarray([[0.0, -inf, 0.0]]), np.asarray([[1.0, 0.0, 0.0]])),
+            np.asarray([math.log(2)]),
+            (np.asarray([[-0.5, 0, 0.5]]), None),
+        ),
+        Edge(
+            "a class ruled out that is wanted: inf",
+            jaxconv.softmax_cross_entropy,
+            (np.asarray([[0.0, -inf]]), np.asarray([[0.0, 1.0]])),
+            np.asarray([inf]),
+            None,
+        ),
+        Edge(
+            "logits far apart",
+            jaxconv.softmax_cross_entropy,
+            (np.asarray([[30000.0, 0.0]]), np.asarray([[0.0, 1.0]])),
+            np.asarray([30000.0]),
+            (np.asarray([[1.0, -1.0]]), np.asarray([[0.0, 30000.0]])),
+        ),
+        Edge(
+            "no row",
+            jaxconv.softmax_cross_entropy,
+            (np.zeros((0, 3)), np.zeros((0, 3))),
+            np.zeros(0),
+            (np.zeros((0, 3)), np.zeros((0, 3))),
+        ),
     ),
     "softmax_cross_entropy_with_integer_labels": (
-        Edge("a label that is no class: NaN", jaxconv.softmax_cross_entropy_with_integer_labels, (np.zeros((2, 2)), np.asarray([0, 2])), np.asarray([math.log(2), nan]), (np.asarray([[-0.5, 0.5], [nan, nan]]),)),
-        Edge("a label masked afterwards: 0", lambda z, t: jnp.where(t < 2, jaxconv.softmax_cross_entropy_with_integer_labels(z, t), 0), (np.zeros((2, 2)), np.asarray([0, 2])), np.asarray([math.log(2), 0]), (np.asarray([[-0.5, 0.5], [0.0, 0.0]]),)),
-        Edge("logits far apart", jaxconv.softmax_cross_entropy_with_integer_labels, (np.asarray([[30000.0, 0.0]]), np.asarray([1])), np.asarray([30000.0]), (np.asarray([[1.0, -1.0]]),)),
-        Edge("no row", jaxconv.softmax_cross_entropy_with_integer_labels, (np.zeros((0, 3)), np.zeros(0, np.int32)), np.zeros(0), (np.zeros((0, 3)),)),
+        Edge(
+            "a label that is no class: NaN",
+            jaxconv.softmax_cross_entropy_with_integer_labels,
+            (np.zeros((2, 2)), np.asarray([0, 2])),
+            np.asarray([math.log(2), nan]),
+            (np.asarray([[-0.5, 0.5], [nan, nan]]),),
+        ),
+        Edge(
+            "a label masked afterwards: 0",
+            lambda z, t: jnp.where(t < 2, jaxconv.softmax_cross_entropy_with_integer_labels(z, t), 0),
+            (np.zeros((2, 2)), np.asarray([0, 2])),
+            np.asarray([math.log(2), 0]),
+            (np.asarray([[-0.5, 0.5], [0.0, 0.0]]),),
+        ),
+        Edge(
+            "logits far apart",
+            jaxconv.softmax_cross_entropy_with_integer_labels,
+            (np.asarray([[30000.0, 0.0]]), np.asarray([1])),
+            np.asarray([30000.0]),
+            (np.asarray([[1.0, -1.0]]),),
+        ),
+        Edge(
+            "no row",
+            jaxconv.softmax_cross_entropy_with_integer_labels,
+            (np.zeros((0, 3)), np.zeros(0, np.int32)),
+            np.zeros(0),
+            (np.zeros((0, 3)),),
+        ),
     ),
 }

@@ -1,4 +1,4 @@
-"""A function to verify, made uniform: flat tuples of floating arrays in and out, in any dtype, and what they should be."""
+"""A function to verify, made uniform: flat tuples of floating arrays in and out, and the truth about them."""
 
 import contextlib
 import functools
@@ -39,7 +39,9 @@ class Problem:
         if not callable(f):
             raise TypeError(f"f: got {_short(f)}, expected a callable: a function that JAX can differentiate")
         if reference is not None and not callable(reference):
-            raise TypeError(f"reference: got {_short(reference)}, expected a callable of the same arguments as f, or None")
+            raise TypeError(
+                f"reference: got {_short(reference)}, expected a callable of the same arguments as f, or None"
+            )
         self.name = getattr(f, "__name__", type(f).__name__)
         self.seed = seed
         self.given = args
@@ -59,6 +61,7 @@ class Problem:
         self.best = self.reference if truth is None else self._flat(truth, rebuild, "truth")
         self.length = length or (self._length() if self.reference is not None else 1)
         self._truths: dict = {}
+        self.errors_of_autodiff: dict = {}
 
     # --- functions of flat tuples ---
 
@@ -70,7 +73,9 @@ class Problem:
             kept = [(path, jnp.asarray(leaf)) for path, leaf in results if hasattr(leaf, "dtype") or np.isscalar(leaf)]
             kept = [(path, leaf) for path, leaf in kept if jnp.issubdtype(leaf.dtype, jnp.floating)]
             if not kept:
-                raise ValueError(f"{called}: returns no floating array, expected at least one: nothing to differentiate")
+                raise ValueError(
+                    f"{called}: returns no floating array, expected at least one: nothing to differentiate"
+                )
             if called == "f":
                 self.result_names[:] = ["y" + jax.tree_util.keystr(path) for path, _ in kept]
             return tuple(leaf for _, leaf in kept)
@@ -214,8 +219,10 @@ def _argnums(argnums, args) -> tuple[int, ...]:
     if argnums is None:
         return tuple(range(len(args)))
     given = argnums if isinstance(argnums, Sequence) else (argnums,)
-    if not given or any(not isinstance(n, int) or isinstance(n, bool) or not -len(args) <= n < len(args) for n in given):
-        raise ValueError(f"argnums: got {argnums!r} for {len(args)} arguments, expected their numbers: ints from 0 to {len(args) - 1}")
+    if not given or any(
+        not isinstance(n, int) or isinstance(n, bool) or not -len(args) <= n < len(args) for n in given
+    ):
+        raise ValueError(f"argnums: got {argnums!r} for {len(args)} arguments, expected ints from 0 to {len(args) - 1}")
     return tuple(n % len(args) for n in given)
 
 

@@ -32,6 +32,14 @@ class Check:
         """The verdict in a word."""
         return "skipped" if self.passed is None else "ok" if self.passed else "FAILED"
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What a table says of it: measured, allowed, unit, worst element, got, expected."""
+        if self.passed is None:
+            return ("",) * 6
+        values = (_number(self.got), _number(self.expected)) if self.where else ("", "")
+        return _number(self.measured), _number(self.allowed), self.unit, self.where, *values
+
     def __str__(self) -> str:
         text = f"{self.name} ({self.dtype}): "
         if self.passed is None:
@@ -72,25 +80,7 @@ class Report:
 
     def __str__(self) -> str:
         header = ("check", "dtype", "measured", "allowed", "unit", "worst element", "got", "expected", "verdict")
-        rows = [
-            (
-                check.name,
-                check.dtype,
-                *(
-                    ("", "", "", "", "", "")
-                    if check.passed is None
-                    else (
-                        _number(check.measured),
-                        _number(check.allowed),
-                        check.unit,
-                        check.where,
-                        *(("", "") if math.isnan(check.got) and math.isnan(check.expected) else map(_number, (check.got, check.expected))),
-                    )
-                ),
-                check.verdict,
-            )
-            for check in self.checks
-        ]
+        rows = [(check.name, check.dtype, *check.cells, check.verdict) for check in self.checks]
         notes = [f"{c.name} ({c.dtype}): {c.note}" for c in self.checks if c.note]
         summary = f"{len(self.failures)} of {len(self.checks)} checks failed" if not self.ok else "all checks passed"
         return "\n".join([f"{self.name}, against {self.reference}", *aligned(header, rows), *notes, summary])

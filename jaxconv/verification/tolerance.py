@@ -124,7 +124,9 @@ def compare(got, expected: Expected, dtype) -> Comparison:
 STEP = 2.0**-20
 
 
-def scale_of_inputs(function: Callable[[Sequence[np.ndarray]], list[np.ndarray]], inputs, rounds: int) -> list[Expected]:
+def scale_of_inputs(
+    function: Callable[[Sequence[np.ndarray]], list[np.ndarray]], inputs, rounds: int
+) -> list[Expected]:
     """The function's results, with the scale of every element: |result| plus its sensitivity to relative changes."""
     values = function(inputs)
     squares = [np.zeros(np.shape(v)) for v in values]
@@ -163,13 +165,13 @@ def _longest(jaxpr) -> int:
     longest = 1
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name, params = equation.primitive.name, equation.params
-        shapes = [getattr(v.aval, "shape", ()) for v in equation.invars]
+        shapes: list[tuple[int, ...]] = [getattr(v.aval, "shape", ()) for v in equation.invars]
         if name == "dot_general":
             ((contracted, _), _) = params["dimension_numbers"]
             terms = math.prod(shapes[0][axis] for axis in contracted)
         elif name == "conv_general_dilated":
             outputs = shapes[1][params["dimension_numbers"].rhs_spec[0]]
-            terms = math.prod(shapes[1]) // max(1, outputs)
+            terms = math.prod(shapes[1]) // max(1, int(outputs))
         elif name == "reduce_sum":
             terms = math.prod(shapes[0][axis] for axis in params["axes"])
         elif name in ("reduce_window_sum", "select_and_scatter_add", "select_and_gather_add"):
