@@ -69,6 +69,15 @@ def _run(equation, operands):
         if name in ("checkpoint", "remat2", "remat"):
             again = lambda *values: _evaluate(params["jaxpr"], values)  # noqa: E731
             return jax.checkpoint(again, prevent_cse=params["prevent_cse"], policy=params["policy"])(*operands)
+        if name == "shard_map":
+            again = jax.shard_map(
+                lambda *values: tuple(_evaluate(params["jaxpr"], values)),
+                mesh=params["mesh"],
+                in_specs=params["in_specs"],
+                out_specs=params["out_specs"],
+                check_vma=params["check_vma"],
+            )
+            return again(*operands)
         params = {key: _without_rules(value) for key, value in params.items()}
     with equation.ctx.manager:
         result = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(params))

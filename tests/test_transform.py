@@ -232,7 +232,6 @@ def test_a_function_without_rules_is_as_it_was():
     assert_same(found["y"], np.sort(X[0, :, 0, 0]) ** 2)
 
 
-@pytest.mark.xfail(reason="jax 0.10: the jaxpr of shard_map is an open one; a bare AssertionError", strict=False)
 def test_jvp_exists_inside_shard_map():
     mesh = jax.make_mesh((2,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("devices")

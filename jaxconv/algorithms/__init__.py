@@ -19,6 +19,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import canonical, reference, rows, taps, xla
 from jaxconv.algorithms.dtypes import tap_dtype
 
@@ -37,7 +38,7 @@ __all__ = [
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k], as an array of this dtype."""
     if not (x.size and w.size):  # a sum over nothing
-        return jnp.zeros((x.shape[0], *window.output_size, w.shape[-1]), dtype)
+        return _zeros((x.shape[0], *window.output_size, w.shape[-1]), dtype, x, w)
     return _contract("conv", x, w, window, groups, precision, dtype)
 
 
@@ -45,15 +46,20 @@ def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k], as an array of this dtype."""
     shape = (dy.shape[0], *window.input_size, w.shape[-2] * groups)
     if not (dy.size and w.size and 0 not in shape):
-        return jnp.zeros(shape, dtype)
+        return _zeros(shape, dtype, dy, w)
     return _contract("input_grad", dy, w, window, groups, precision, dtype)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k], as an array of this dtype."""
     if not (x.size and dy.size):
-        return jnp.zeros((*window.window_size, x.shape[-1] // groups, dy.shape[-1]), dtype)
+        return _zeros((*window.window_size, x.shape[-1] // groups, dy.shape[-1]), dtype, x, dy)
     return _contract("kernel_grad", x, dy, window, groups, precision, dtype)
+
+
+def _zeros(shape, dtype, *like):
+    """Zeros that vary over the mesh axes that these arrays vary over."""
+    return varying_alike(jnp.zeros(shape, dtype), *like)[0]
 
 
 def _contract(form, a, b, window, groups, precision, dtype):
@@ -93,7 +99,7 @@ def extremum(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min), and the first tap, in row-major order, that attains it."""
     if 0 in window.output_size:
         shape = (x.shape[0], *window.output_size, x.shape[-1])
-        return jnp.zeros(shape, x.dtype), jnp.zeros(shape, tap_dtype(window))
+        return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
     return taps.extremum(x, window, largest)
 
 
@@ -105,19 +111,19 @@ def extremum_value(x, window, largest):
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     if not dy.size:
-        return jnp.zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype)
+        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
     return taps.extremum_grad(dy, tap, window)
 
 
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     if not x.size:
-        return jnp.zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype)
+        return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
     return taps.window_sum(x, window)
 
 
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     if not dy.size:
-        return jnp.zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype)
+        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
     return taps.window_sum_grad(dy, window)

@@ -261,7 +261,7 @@ def plain_pool(kind, x, window, *, count_include_pad=True, data_format="channels
         counts = np.zeros(sliding.output_size)
         for tap in sliding.taps():
             counts += inside[_tap_slices(sliding, tap)]
-        y = y / jnp.asarray(np.maximum(counts, 1), y.dtype)[..., None]
+        y = y / jnp.asarray(np.maximum(counts, 1), y.dtype)[None, ..., None]
     y = y.reshape(*batch, *y.shape[1:])
     return jnp.moveaxis(y, -1, nb) if data_format == "channels_first" else y
 

@@ -42,6 +42,10 @@ class Problem:
             raise TypeError(
                 f"reference: got {_short(reference)}, expected a callable of the same arguments as f, or None"
             )
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: got {seed!r}, expected an int, at least 0")
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            raise ValueError(f"length: got {length!r}, expected an int, at least 1, or None")
         self.name = getattr(f, "__name__", type(f).__name__)
         self.seed = seed
         self.given = args
@@ -55,7 +59,7 @@ class Problem:
             _told(
                 "f",
                 "cannot be differentiated: its gradient raised",
-                lambda: jax.eval_shape(lambda *a: value_and_grads(self.f, a, self.cotangents(0)), *self.sample(0)),
+                lambda: jax.eval_shape(lambda *a: value_and_grads(self.f, *a), self.sample(0), self.cotangents(0)),
             )
         self.reference, self.reference_name = self._reference(f, reference, rebuild)
         self.best = self.reference if truth is None else self._flat(truth, rebuild, "truth")
@@ -220,10 +224,10 @@ def _argnums(argnums, args) -> tuple[int, ...]:
         return tuple(range(len(args)))
     given = argnums if isinstance(argnums, Sequence) else (argnums,)
     if not given or any(
-        not isinstance(n, int) or isinstance(n, bool) or not -len(args) <= n < len(args) for n in given
+        not hasattr(n, "__index__") or isinstance(n, bool) or not -len(args) <= n < len(args) for n in given
     ):
         raise ValueError(f"argnums: got {argnums!r} for {len(args)} arguments, expected ints from 0 to {len(args) - 1}")
-    return tuple(n % len(args) for n in given)
+    return tuple(int(n) % len(args) for n in given)
 
 
 def _float_leaves(f, args, argnums):
@@ -233,19 +237,24 @@ def _float_leaves(f, args, argnums):
     except (TypeError, ValueError):
         parameters = []
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    leaves, names, places = [], [], []
+    leaves, names, places, others = [], [], [], []
     flat = [jax.tree_util.tree_flatten_with_path(arg) for arg in args]
-    for number in argnums:
+    for number, (paths, _) in enumerate(flat):
         called = positional[number] if number < len(positional) else f"argument {number}"
-        for place, (path, leaf) in enumerate(flat[number][0]):
-            dtype = getattr(leaf, "dtype", None)
-            if dtype is None and isinstance(leaf, float):
-                dtype = np.dtype(float)
+        for place, (path, leaf) in enumerate(paths):
+            dtype = np.dtype(float) if isinstance(leaf, float) else getattr(leaf, "dtype", None)
             if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+                continue
+            if number not in argnums:
+                others.append((number, place))
                 continue
             leaves.append(np.asarray(leaf))
             names.append(called + jax.tree_util.keystr(path))
             places.append((number, place))
+            if np.isnan(leaves[-1].astype(np.float64)).any():
+                raise ValueError(
+                    f"args: got NaN in {names[-1]}, expected numbers: give a point with NaN as an Edge in edge_cases"
+                )
     if not leaves:
         given = ", ".join(_short(a) for a in args) or "no argument"
         raise TypeError(f"args: got {given}, expected at least one floating array among the arguments to differentiate")
@@ -254,6 +263,10 @@ def _float_leaves(f, args, argnums):
         contents = [[leaf for _, leaf in paths] for paths, _ in flat]
         for (number, place), value in zip(places, values, strict=True):
             contents[number][place] = value
+        for number, place in others:
+            # What is not differentiated goes along into the dtype of what is.
+            if values[0].dtype != leaves[0].dtype:
+                contents[number][place] = np.asarray(contents[number][place]).astype(values[0].dtype)
         return [structure.unflatten(content) for (_, structure), content in zip(flat, contents, strict=True)]
 
     return leaves, names, rebuild

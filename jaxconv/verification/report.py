@@ -66,7 +66,7 @@ class Report:
     @property
     def failures(self) -> tuple[Check, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.passed is False)
+        return tuple(check for check in self.checks if check.verdict == "FAILED")
 
     def assert_ok(self) -> None:
         """Raise an AssertionError that names every failed check, unless all passed.
