@@ -37,7 +37,8 @@ def _soft_bwd(axis: Axis, saved, dloss):
     logits, labels, largest, total, mass = saved
     dloss = jnp.expand_dims(dloss.astype(total.dtype), axis)
     dlogits = (probabilities(logits, largest, total, mass) - labels.astype(total.dtype)) * dloss
-    dlabels = (jnp.log(total) + largest - logits.astype(total.dtype)) * dloss
+    # The largest logit first: log(total) + largest would lose the digits of a small loss.
+    dlabels = (jnp.log(total) - (logits.astype(total.dtype) - largest)) * dloss
     return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
 
 

@@ -496,7 +496,7 @@ def _activation_cases() -> list[Case]:
             ("two axes", (3, 2, 4), (0, -1), 2.0, False),
             ("one class", (4, 1), -1, 1.0, False),
             ("one row, no batch axis", (7,), 0, 1.0, False),
-            ("far apart", (6, 5), -1, 20.0, False),
+            ("far apart", (6, 5), -1, 6.0, False),
             ("ImageNet classes", (4, 1000), -1, 1.0, False),
         ):
             cases.append(
@@ -587,7 +587,7 @@ def _loss_cases() -> list[Case]:
         ("dense prediction, channels first", (2, 3, 4, 2), 1, 1.0, False),
         ("one row, no batch axis", (5,), 0, 1.0, False),
         ("one class", (3, 1), -1, 1.0, False),
-        ("far apart", (6, 5), -1, 20.0, False),
+        ("far apart", (6, 5), -1, 6.0, False),
         ("ImageNet classes", (4, 1000), -1, 1.0, False),
     ):
         made = functools.partial(Case, thorough=thorough, quick=thorough)
