@@ -131,7 +131,8 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
 
 
 def _sigmoid_primal(x):
-    return lax.logistic(x)
+    # In float16 exp(−x) would overflow from x = −11 on.
+    return lax.logistic(x.astype(accumulator(x.dtype))).astype(x.dtype)
 
 
 _sigmoid = jax.custom_vjp(_sigmoid_primal)
@@ -167,7 +168,7 @@ def sigmoid(x: jax.Array) -> jax.Array:
         x: any shape.
 
     Returns:
-        y, of x's shape and dtype.
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
 
     Raises:
         TypeError: x is not a floating array.

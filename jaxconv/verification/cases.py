@@ -130,15 +130,13 @@ class _Conv:
             return jax.vjp(lambda w: plain(x, w), jnp.zeros(w, x.dtype))[1](dy)[0]
 
         conv = functools.partial(jaxconv.conv, **options)
-        made = functools.partial(Case, quick=self.quick)
+        made = functools.partial(Case, thorough=self.thorough, quick=self.quick)
         shapes = (self.x, w, (self.features,)) if self.bias else (self.x, w)
         timing = ((self.batch, *self.x[1:]), w) if self.batch else None
-        cases = [made("conv", self.name, lambda *a: conv(*a), plain, shapes, timing=timing, thorough=self.thorough)]
+        cases = [made("conv", self.name, lambda *a: conv(*a), plain, shapes, timing=timing)]
         if self.all_ops:
             grad = functools.partial(jaxconv.conv_input_grad, input_size=spatial, **options)
             of_kernel = functools.partial(jaxconv.conv_kernel_grad, kernel_size=self.kernel, **options)
-            # Their rules are made of the same three forms: one thorough case of each will do.
-            made = functools.partial(made, thorough=self.thorough and self.quick)
             cases.append(made("conv_input_grad", self.name, lambda dy, w: grad(dy, w), input_grad, (y, w)))
             cases.append(made("conv_kernel_grad", self.name, lambda x, dy: of_kernel(x, dy), kernel_grad, (self.x, y)))
         return cases
@@ -156,8 +154,8 @@ _EVERYTHING = {
 
 _CONVS = [
     _Conv("every option", (2, 4, 7, 6), (3, 2), 6, _EVERYTHING, bias=True, thorough=True, quick=True),
-    _Conv("plain", (2, 6, 5, 3), (3, 2), 4, bias=True),
-    _Conv("SAME, stride 2", (2, 7, 6, 3), (3, 3), 4, {"strides": 2, "padding": "SAME"}),
+    _Conv("plain", (2, 6, 5, 3), (3, 2), 4, bias=True, all_ops=False),
+    _Conv("SAME, stride 2", (2, 7, 6, 3), (3, 3), 4, {"strides": 2, "padding": "SAME"}, all_ops=False),
     _Conv("SAME_LOWER, dilated", (2, 7, 8, 2), (3, 2), 3, {"dilation": (1, 3), "padding": "SAME_LOWER"}, all_ops=False),
     _Conv("cropped", (2, 9, 8, 2), (2, 3), 3, {"padding": ((-1, 2), (1, -2)), "strides": (2, 1)}, quick=True),
     _Conv("stride beyond the window", (2, 11, 9, 2), (2, 1), 3, {"strides": (5, 3), "padding": ((1, 0), (0, 0))}),
@@ -169,7 +167,7 @@ _CONVS = [
         {"groups": 3, "strides": 2, "padding": 1},
         bias=True,
     ),
-    _Conv("depthwise, multiplier 2", (2, 7, 6, 3), (3, 2), 6, {"groups": 3, "padding": "SAME"}),
+    _Conv("depthwise, multiplier 2", (2, 7, 6, 3), (3, 2), 6, {"groups": 3, "padding": "SAME"}, all_ops=False),
     _Conv(
         "depthwise, dilated, stride 2",
         (1, 12, 11, 4),
@@ -178,12 +176,12 @@ _CONVS = [
         {"groups": 4, "dilation": 2, "strides": 2, "padding": 2},
     ),
     _Conv("pointwise", (2, 4, 5, 6), (1, 1), 7, bias=True),
-    _Conv("pointwise, stride 2", (2, 7, 6, 4), (1, 1), 3, {"strides": 2}),
+    _Conv("pointwise, stride 2", (2, 7, 6, 4), (1, 1), 3, {"strides": 2}, all_ops=False),
     _Conv("window as large as the input", (3, 4, 5, 2), (4, 5), 3, all_ops=False),
-    _Conv("large window", (1, 15, 14, 2), (11, 9), 2, {"padding": "SAME"}),
-    _Conv("no batch axis", (6, 7, 2), (3, 3), 3, {"padding": 1}, bias=True),
+    _Conv("large window", (1, 15, 14, 2), (11, 9), 2, {"padding": "SAME"}, all_ops=False),
+    _Conv("no batch axis", (6, 7, 2), (3, 3), 3, {"padding": 1}, bias=True, all_ops=False),
     _Conv("three batch axes", (2, 1, 2, 5, 4, 2), (2, 2), 3, all_ops=False),
-    _Conv("1-D, causal padding", (2, 17, 3), (4,), 5, {"padding": ((6, 0),), "dilation": 2}, thorough=True),
+    _Conv("1-D, causal padding", (2, 17, 3), (4,), 5, {"padding": ((6, 0),), "dilation": 2}, all_ops=False),
     _Conv(
         "1-D, channels first",
         (2, 3, 13),
@@ -199,11 +197,11 @@ _CONVS = [
         4,
         {"strides": (1, 2, 1), "padding": "SAME", "groups": 2},
         bias=True,
-        thorough=True,
     ),
-    _Conv("4-D", (1, 4, 3, 4, 3, 2), (2, 2, 1, 2), 2, {"padding": ((1, 0), (0, 0), (0, 1), (1, 1))}),
+    _Conv("4-D", (1, 4, 3, 4, 3, 2), (2, 2, 1, 2), 2, {"padding": ((1, 0), (0, 0), (0, 1), (1, 1))}, all_ops=False),
     _Conv("size-1 axes", (1, 1, 1, 1), (1, 1), 1, bias=True),
-    _Conv("one channel in, long sums", (64, 28, 28, 1), (3, 3), 8, {"padding": "SAME"}, bias=True),
+    _Conv("one channel in, long sums", (64, 28, 28, 1), (3, 3), 8, {"padding": "SAME"}, bias=True, all_ops=False),
+    _Conv("65,537 examples", (65_537, 2, 1), (2,), 1, all_ops=False),
     # Real layers.
     _Conv("MNIST first", (2, 28, 28, 1), (3, 3), 32, {"padding": "SAME"}, batch=64, all_ops=False),
     _Conv("MNIST second", (2, 14, 14, 32), (3, 3), 64, {"padding": "SAME"}, batch=64, all_ops=False),
@@ -316,7 +314,7 @@ class _Pool:
                     (self.x,),
                     # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
                     inputs=_distinct,
-                    thorough=self.thorough and (self.quick or kind == "max"),
+                    thorough=self.thorough,
                     quick=self.quick,
                     timing=timing,
                 )
@@ -353,13 +351,14 @@ _POOLS = [
         quick=True,
         kinds=_ALL_KINDS,
     ),
-    _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, thorough=True, kinds=_ALL_KINDS),
+    _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, kinds=_ALL_KINDS),
     _Pool("gaps between windows", (1, 11, 9, 2), (2, 3), {"strides": (4, 5), "padding": ((1, 0), (0, 2))}),
     _Pool("cropped", (1, 9, 8, 2), (2, 3), {"strides": (2, 1), "padding": ((-1, 1), (1, -2))}, kinds=_ALL_KINDS),
     _Pool("padding counts", (1, 5, 6, 2), 3, {"strides": 2, "padding": 1, "count_include_pad": True}, kinds=("avg",)),
     _Pool("hanging over the end", (1, 6, 7, 2), 4, {"strides": 3, "padding": 1, "ceil_mode": True}),
     _Pool("window as large as the input", (2, 5, 4, 2), (5, 4)),
     _Pool("49 taps", (1, 9, 10, 2), 7, {"strides": 2, "padding": 3}, kinds=_ALL_KINDS),
+    _Pool("289 taps", (1, 18, 17, 1), 17, {"strides": 1}, kinds=("max",)),
     _Pool("1-D", (2, 15, 3), (4,), {"strides": 3, "padding": ((2, 1),)}),
     _Pool("3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": (1, 2, 2), "padding": "SAME"}),
     _Pool("no batch axis", (6, 5, 2), (2, 2)),
@@ -399,6 +398,7 @@ _GLOBAL_POOLS: list[tuple[str, Shape, dict[str, Any]]] = [
     ("2-D", (2, 5, 4, 3), {}),
     ("1-D, no batch axis", (9, 4), {"spatial_ndim": 1}),
     ("3-D", (2, 3, 2, 4, 2), {}),
+    ("long sums", (1, 64, 64, 2), {}),
     ("ResNet head", (2, 7, 7, 512), {}),
 ]
 
@@ -485,7 +485,11 @@ def _activation_cases() -> list[Case]:
             ),
             # float16 has no numbers below 6e-8: exp(-12) is 6e-6.
             dataclasses.replace(
-                wide, name="whole range of float16", inputs=_wide(12.0 if name == "sigmoid" else 6.0), dtypes=low
+                wide,
+                name="whole range of float16",
+                quick=True,
+                inputs=_wide(12.0 if name == "sigmoid" else 6.0),
+                dtypes=low,
             ),
         ]
     for name in ("softmax", "log_softmax"):
@@ -540,6 +544,7 @@ def _linear_cases() -> list[Case]:
             ("no bias", ((6, 4), (4, 3)), False, None),
             ("no batch axis", ((4,), (4, 3), (3,)), False, None),
             ("one output", ((5, 7), (7, 1), (1,)), False, None),
+            ("square", ((3, 4), (4, 4)), False, None),
             ("long sums", ((4, 4096), (4096, 3), (3,)), False, None),
             ("long batch", ((4096, 3), (3, 4), (4,)), False, None),
             ("LeNet head", ((8, 3136), (3136, 128)), False, ((128, 3136), (3136, 128))),
@@ -624,17 +629,16 @@ def all_cases() -> tuple[Case, ...]:
     cases = [case for conv in _CONVS for case in conv.cases()]
     cases += [case for pool in _POOLS for case in pool.cases()]
     cases += [*_global_cases(), *_activation_cases(), *_linear_cases(), *_loss_cases()]
-    # Small cases are made in one of the two narrow dtypes in turn: they take the same path through every op.
-    narrow = itertools.cycle(("bfloat16", "float16"))
+    # The narrow dtypes take one path through every op: the quick cases are made in both, and of the others every second
+    # in one of them.
+    turns = itertools.cycle((("bfloat16",), (), ("float16",), ()))
+    narrow = [("bfloat16", "float16") if case.quick else next(turns) for case in cases]
+    wide = ("float64", "float32")
     cases = [
-        case if case.quick or case.timing else dataclasses.replace(case, dtypes=_without(case.dtypes, next(narrow)))
-        for case in cases
+        dataclasses.replace(case, dtypes=tuple(d for d in case.dtypes if d in (*wide, *few)))
+        for case, few in zip(cases, narrow, strict=True)
     ]
-    return tuple(sorted(cases, key=lambda case: case.op))
-
-
-def _without(dtypes: tuple[str, ...], left_out: str) -> tuple[str, ...]:
-    return tuple(dtype for dtype in dtypes if dtype != left_out)
+    return tuple(sorted((case for case in cases if case.dtypes), key=lambda case: case.op))
 
 
 # --- special points ---

@@ -14,9 +14,9 @@ root mean square, for a relative change of 1 of every input and of the cotangent
 sqrt(sum of the squared terms), so that cancellation is allowed for where it happens and nowhere else; where nothing
 is summed and nothing flows, s is 0, and only 0 will do.
 
-C = 4: over the named cases the largest error of our gradients is 2.3 of these units before C (ULP_FIGURES), and of
-JAX's own, where they are not wrong altogether, no more. A relative error of 1e-4 in float32 is more than 50 units for sums of up to 1,000
-terms.
+C = 4, for the worst of up to a million elements, some 5 standard deviations of the random walk, and for the few
+operations in a chain. What correct gradients measure is a small part of it: the table in README has our largest errors
+and autodiff's. A relative error of 1e-4 in float32 is 800 eps, which this finds in sums of up to 10,000 terms.
 """
 
 import dataclasses
@@ -147,7 +147,9 @@ def _perturbed(a: np.ndarray, number: int) -> np.ndarray:
         return a
     finite = np.where(np.isfinite(a), a, 0.0)
     size = float(np.sqrt(np.mean(finite**2))) or 1.0
-    wave = np.sin((1000.0 + 700.0 * number) * (finite / size) + 1.0 + 2.0 * number)
+    pair, quarter = divmod(number, 2)
+    # The second of a pair is a quarter of a period ahead: sin² + cos² = 1, so that no element escapes both.
+    wave = np.sin((1000.0 + 700.0 * pair) * (finite / size) + 1.0 + 2.0 * pair + quarter * math.pi / 2)
     return np.where(np.isfinite(a), a * (1 + STEP * math.sqrt(2) * wave), a)
 
 

@@ -30,7 +30,7 @@ def test_a_failure_is_named_and_ends_with_status_1(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     failed = Check("adjoint identity", "float32", False, 99.0, 1.0, "eps", "gradient of x [3]", 2.0, 1.0)
     row = suite.Row("relu", "planted", "float32", (failed,))
-    monkeypatch.setattr(command, "check_case", lambda case, dtypes: [row])
+    monkeypatch.setattr(command, "check_case", lambda case, dtypes, thorough: [row])
     assert command.main(["--op", "relu", "--quick"]) == 1
     printed = capsys.readouterr().out
     assert (
