@@ -283,6 +283,19 @@ def _reduced_slices(padded, sliding, reducer):
 _ALL_KINDS = ("max", "min", "sum", "avg")
 
 
+def _distinct(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Normal values; for small arrays, their ranks, so that no two round to the same number in bfloat16."""
+    values = rng.standard_normal(shape)
+    if values.size > 256:
+        return values
+    return (np.argsort(np.argsort(values, axis=None)).reshape(shape) - values.size // 2) / 64
+
+
+def _ascending(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """The last tap of every window wins."""
+    return np.arange(math.prod(shape)).reshape(shape) / 64
+
+
 @dataclasses.dataclass(frozen=True)
 class _Pool:
     """A pooling, from which a case of each kind is made."""
@@ -295,6 +308,8 @@ class _Pool:
     thorough: bool = False
     quick: bool = False
     batch: int | None = None
+    # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
+    inputs: Callable = _distinct
 
     def cases(self) -> list[Case]:
         cases = []
@@ -312,22 +327,13 @@ class _Pool:
                     lambda x, op=op: op(x),
                     lambda x, plain=plain: plain(x),
                     (self.x,),
-                    # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
-                    inputs=_distinct,
+                    inputs=self.inputs,
                     thorough=self.thorough,
                     quick=self.quick,
                     timing=timing,
                 )
             )
         return cases
-
-
-def _distinct(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Normal values; for small arrays, their ranks, so that no two round to the same number in bfloat16."""
-    values = rng.standard_normal(shape)
-    if values.size > 256:
-        return values
-    return (np.argsort(np.argsort(values, axis=None)).reshape(shape) - values.size // 2) / 64
 
 
 _POOL_EVERYTHING = {
@@ -358,7 +364,7 @@ _POOLS = [
     _Pool("hanging over the end", (1, 6, 7, 2), 4, {"strides": 3, "padding": 1, "ceil_mode": True}),
     _Pool("window as large as the input", (2, 5, 4, 2), (5, 4)),
     _Pool("49 taps", (1, 9, 10, 2), 7, {"strides": 2, "padding": 3}, kinds=_ALL_KINDS),
-    _Pool("289 taps", (1, 18, 17, 1), 17, {"strides": 1}, kinds=("max",)),
+    _Pool("289 taps", (1, 18, 17, 1), 17, {"strides": 1}, kinds=("max",), inputs=_ascending),
     _Pool("1-D", (2, 15, 3), (4,), {"strides": 3, "padding": ((2, 1),)}),
     _Pool("3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": (1, 2, 2), "padding": "SAME"}),
     _Pool("no batch axis", (6, 5, 2), (2, 2)),

@@ -1,0 +1,82 @@
+"""A check is itself checked: every planted bug is caught, and nothing is where nothing was planted."""
+
+import contextlib
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxconv
+from experiments.planted_bugs import MUTATIONS, caught_by, mutation, planted, run
+
+OURS = [bug.name for bug in MUTATIONS if not bug.elsewhere]
+ELSEWHERE = [bug.name for bug in MUTATIONS if bug.elsewhere]
+STARTS = sorted({(bug.op, bug.at) for bug in MUTATIONS})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Every bug is compiled anew, and run once."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_planted_bug_is_caught(name):
+    assert caught_by(mutation(name)) is not None
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_bug_of_another_library_is_caught(name):
+    assert caught_by(mutation(name)) is not None
+
+
+@pytest.mark.parametrize(("op", "point"), STARTS, ids=[f"{op}: {', '.join(point)}" for op, point in STARTS])
+def test_no_alarm_without_a_bug(op, point):
+    with planted(None):
+        assert [str(check) for check in run(op, point) if check.passed is False] == []
+
+
+def test_names_are_distinct():
+    names = [bug.name for bug in MUTATIONS]
+    assert len(set(names)) == len(names) >= 34
+    assert len(ELSEWHERE) >= 12
+
+
+def gradients():
+    """Of one op of every module, as bytes."""
+    x, w = jnp.sin(jnp.arange(12.0) ** 2).reshape(1, 12, 1), jnp.arange(1.0, 4).reshape(3, 1, 1)
+    kink = x[:, 3:4]
+    functions = (
+        lambda x: jaxconv.conv(x, w, padding=1) ** 2,
+        lambda x: jaxconv.max_pool(x, 3, strides=1) ** 2,
+        lambda x: jaxconv.relu(x - kink) ** 3 + jaxconv.relu(x - kink),
+        lambda x: jaxconv.dense(x[0], jnp.ones((1, 1)), x[0, 0]) ** 2,
+        lambda x: jaxconv.softmax_cross_entropy(x[..., 0], x[..., 0]) ** 2,
+    )
+    return [np.asarray(jax.grad(lambda x, f=f: f(x).sum())(x)).tobytes() for f in functions]
+
+
+CHANGING = (
+    "kernel not flipped in conv_input_grad",
+    "last write wins where windows overlap",
+    "relu's gradient 1 at 0",
+    "labels taken to sum to 1",
+)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_the_library_is_restored(name):
+    """Also where the check raises."""
+    names = "conv", "pool", "activation", "linear", "loss", "algorithms", "geometry"
+    modules = [importlib.import_module(f"jaxconv.{module}") for module in names]
+    before, contents = gradients(), [dict(vars(module)) for module in modules]
+    with contextlib.suppress(ZeroDivisionError), planted(mutation(name)):
+        assert gradients() != before
+        raise ZeroDivisionError
+    assert [dict(vars(module)) for module in modules] == contents
+    assert gradients() == before
