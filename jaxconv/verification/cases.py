@@ -33,7 +33,7 @@ class Case:
 
     `truth`, where it is not None, is the same function with a gradient that is accurate where the reference's is not.
     `thorough` cases are small, and go through second derivatives and all transformations too; `quick` ones make up the
-    short run. `timing` has the shapes of the same layer at the batch size that the benchmarks use.
+    short run. `timing` has the shapes of the same layer as the benchmarks use it.
     """
 
     op: str
@@ -104,7 +104,7 @@ class _Conv:
     bias: bool = False
     thorough: bool = False
     quick: bool = False
-    batch: int | None = None  # of the benchmarks
+    timed: Shape | None = None  # x as the benchmarks have it
     all_ops: bool = True
 
     def cases(self) -> list[Case]:
@@ -132,7 +132,7 @@ class _Conv:
         conv = functools.partial(jaxconv.conv, **options)
         made = functools.partial(Case, thorough=self.thorough, quick=self.quick)
         shapes = (self.x, w, (self.features,)) if self.bias else (self.x, w)
-        timing = ((self.batch, *self.x[1:]), w) if self.batch else None
+        timing = (self.timed, (*w[:-2], self.timed[-1] // options.get("groups", 1), w[-1])) if self.timed else None
         cases = [made("conv", self.name, lambda *a: conv(*a), plain, shapes, timing=timing)]
         if self.all_ops:
             grad = functools.partial(jaxconv.conv_input_grad, input_size=spatial, **options)
@@ -203,14 +203,36 @@ _CONVS = [
     _Conv("one channel in, long sums", (64, 28, 28, 1), (3, 3), 8, {"padding": "SAME"}, bias=True, all_ops=False),
     _Conv("65,537 examples", (65_537, 2, 1), (2,), 1, all_ops=False),
     # Real layers.
-    _Conv("MNIST first", (2, 28, 28, 1), (3, 3), 32, {"padding": "SAME"}, batch=64, all_ops=False),
-    _Conv("MNIST second", (2, 14, 14, 32), (3, 3), 64, {"padding": "SAME"}, batch=64, all_ops=False),
-    _Conv("CIFAR body", (1, 32, 32, 64), (3, 3), 64, {"padding": "SAME"}, batch=64, all_ops=False),
-    _Conv("downsample", (1, 28, 28, 64), (3, 3), 128, {"padding": "SAME", "strides": 2}, batch=64, all_ops=False),
-    _Conv("ResNet stem", (1, 56, 56, 3), (7, 7), 64, {"padding": "SAME", "strides": 2}, batch=32, all_ops=False),
-    _Conv("bottleneck, pointwise", (1, 28, 28, 256), (1, 1), 256, batch=16, all_ops=False),
+    _Conv("MNIST first", (2, 28, 28, 1), (3, 3), 32, {"padding": "SAME"}, timed=(64, 28, 28, 1), all_ops=False),
+    _Conv("MNIST second", (2, 14, 14, 32), (3, 3), 64, {"padding": "SAME"}, timed=(64, 14, 14, 32), all_ops=False),
+    _Conv("CIFAR body", (1, 32, 32, 64), (3, 3), 64, {"padding": "SAME"}, timed=(64, 32, 32, 64), all_ops=False),
     _Conv(
-        "ResNeXt, grouped", (1, 14, 14, 128), (3, 3), 128, {"padding": "SAME", "groups": 32}, batch=32, all_ops=False
+        "downsample",
+        (1, 28, 28, 64),
+        (3, 3),
+        128,
+        {"padding": "SAME", "strides": 2},
+        timed=(16, 56, 56, 64),
+        all_ops=False,
+    ),
+    _Conv(
+        "ResNet stem",
+        (1, 56, 56, 3),
+        (7, 7),
+        64,
+        {"padding": "SAME", "strides": 2},
+        timed=(8, 112, 112, 3),
+        all_ops=False,
+    ),
+    _Conv("bottleneck, pointwise", (1, 28, 28, 256), (1, 1), 256, timed=(16, 28, 28, 256), all_ops=False),
+    _Conv(
+        "ResNeXt, grouped",
+        (1, 14, 14, 128),
+        (3, 3),
+        128,
+        {"padding": "SAME", "groups": 32},
+        timed=(8, 28, 28, 128),
+        all_ops=False,
     ),
     _Conv(
         "MobileNet, depthwise",
@@ -218,12 +240,14 @@ _CONVS = [
         (3, 3),
         128,
         {"padding": "SAME", "groups": 128},
-        batch=16,
+        timed=(2, 62, 62, 256),
         all_ops=False,
     ),
-    _Conv("1-D, sequence", (2, 512, 64), (5,), 64, {"padding": "SAME"}, batch=16, all_ops=False),
-    _Conv("3-D, volume", (1, 8, 16, 16, 16), (3, 3, 3), 32, {"padding": "SAME"}, batch=2, all_ops=False),
-    _Conv("tiny", (1, 28, 28, 1), (4, 4), 3, batch=1, all_ops=False),
+    _Conv("1-D, sequence", (2, 512, 64), (5,), 64, {"padding": "SAME"}, timed=(8, 1024, 64), all_ops=False),
+    _Conv(
+        "3-D, volume", (1, 8, 16, 16, 16), (3, 3, 3), 32, {"padding": "SAME"}, timed=(2, 8, 16, 16, 16), all_ops=False
+    ),
+    _Conv("tiny", (1, 28, 28, 1), (4, 4), 3, timed=(1, 28, 28, 1), all_ops=False),
 ]
 
 
@@ -307,7 +331,7 @@ class _Pool:
     kinds: tuple[str, ...] = ("max", "avg")
     thorough: bool = False
     quick: bool = False
-    batch: int | None = None
+    timed: Shape | None = None
     # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
     inputs: Callable = _distinct
 
@@ -319,7 +343,7 @@ class _Pool:
             )
             op = functools.partial(getattr(jaxconv, f"{kind}_pool"), window=self.window, **options)
             plain = functools.partial(plain_pool, kind, window=self.window, **options)
-            timing = ((self.batch, *self.x[1:]),) if self.batch else None
+            timing = (self.timed,) if self.timed else None
             cases.append(
                 Case(
                     f"{kind}_pool",
@@ -370,16 +394,18 @@ _POOLS = [
     _Pool("no batch axis", (6, 5, 2), (2, 2)),
     _Pool("size-1 axes", (1, 1, 1, 1), 1, kinds=_ALL_KINDS),
     # Real layers.
-    _Pool("VGG", (2, 32, 32, 64), 2, kinds=("max", "avg"), batch=128),
-    _Pool("ResNet stem", (1, 56, 56, 64), 3, {"strides": 2, "padding": "SAME"}, kinds=("max",), batch=32),
-    _Pool("Inception", (1, 28, 28, 32), 3, {"strides": 1, "padding": "SAME"}, kinds=("max",), batch=32),
+    _Pool("VGG", (2, 32, 32, 64), 2, kinds=("max", "avg"), timed=(128, 32, 32, 64)),
+    _Pool(
+        "ResNet stem", (1, 56, 56, 64), 3, {"strides": 2, "padding": "SAME"}, kinds=("max",), timed=(16, 112, 112, 64)
+    ),
+    _Pool("Inception", (1, 28, 28, 32), 3, {"strides": 1, "padding": "SAME"}, kinds=("max",), timed=(32, 28, 28, 32)),
     _Pool(
         "ResNet-D",
         (1, 28, 28, 128),
         3,
         {"strides": 2, "padding": "SAME", "count_include_pad": False},
         kinds=("avg",),
-        batch=64,
+        timed=(16, 56, 56, 128),
     ),
 ]
 
