@@ -75,6 +75,7 @@ def _run(equation, operands):
                 mesh=params["mesh"],
                 in_specs=params["in_specs"],
                 out_specs=params["out_specs"],
+                axis_names=params["newly_manual_axes"],
                 check_vma=params["check_vma"],
             )
             return again(*operands)

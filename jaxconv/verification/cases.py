@@ -264,17 +264,23 @@ def plain_pool(kind, x, window, *, count_include_pad=True, data_format="channels
     x = x.reshape(math.prod(batch), *x.shape[nb:])
     sliding = pool_window(x.shape[1:-1], window, **options)
     reducer, identity = {"max": (lax.max, -jnp.inf), "min": (lax.min, jnp.inf)}.get(kind, (lax.add, 0.0))
-    # The padding is made explicit: the gradient of lax.reduce_window refuses a negative one.
-    config = [(0, 0, 0), *((low, high, 0) for low, high in sliding.padding), (0, 0, 0)]
-    padded = lax.pad(x, jnp.asarray(identity, x.dtype), config)
     sizes, strides = (1, *sliding.window_size, 1), (1, *sliding.strides, 1)
-    if set(sliding.dilation) == {1}:
-        y = lax.reduce_window(padded, identity, reducer, sizes, strides, "VALID")
+    pads = [(0, 0), *sliding.padding, (0, 0)]
+    padded_size = [n + low + high for n, (low, high) in zip(sliding.input_size, sliding.padding, strict=True)]
+    plain = set(sliding.dilation) == {1}
+    if plain and min(map(min, pads)) >= 0:
+        y = lax.reduce_window(x, identity, reducer, sizes, strides, pads)
     else:
-        y = _reduced_slices(padded, sliding, reducer if kind in ("max", "min") else None)
+        # The gradient of lax.reduce_window refuses a negative padding: it is made explicit.
+        padded = lax.pad(x, jnp.asarray(identity, x.dtype), [(low, high, 0) for low, high in pads])
+        extremum = reducer if kind in ("max", "min") else None
+        if plain:
+            y = lax.reduce_window(padded, identity, reducer, sizes, strides, "VALID")
+        else:
+            y = _reduced_slices(padded, sliding, extremum)
     if kind == "avg":
         # How many positions each window counts: the same sum over an indicator.
-        inside = np.zeros(padded.shape[1:-1])
+        inside = np.zeros(padded_size)
         low_high = [
             (low if not count_include_pad else min(low, 0), low + n if not count_include_pad else low + n + high - over)
             for n, (low, high), over in zip(sliding.input_size, sliding.padding, sliding.overhang, strict=True)
@@ -471,27 +477,27 @@ def _times(factor: float) -> Callable:
 
 
 @jax.custom_jvp
-def _exact_sigmoid(x):
+def exact_sigmoid(x):
     """1/(1 + exp(−x)) for the truth: JAX's derivative of lax.logistic, y·(1 − y), is 0 where y rounds to 1."""
     return lax.logistic(x)
 
 
-@_exact_sigmoid.defjvp
-def _exact_sigmoid_jvp(primals, tangents):
+@exact_sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
     (x,), (t,) = primals, tangents
-    return _exact_sigmoid(x), _exact_sigmoid(x) * _exact_sigmoid(-x) * t
+    return exact_sigmoid(x), exact_sigmoid(x) * exact_sigmoid(-x) * t
 
 
 @jax.custom_jvp
-def _exact_tanh(x):
+def exact_tanh(x):
     """tanh(x) for the truth: JAX's derivative, 1 − y², is 0 where y rounds to ±1."""
     return lax.tanh(x)
 
 
-@_exact_tanh.defjvp
-def _exact_tanh_jvp(primals, tangents):
+@exact_tanh.defjvp
+def _tanh_jvp(primals, tangents):
     (x,), (t,) = primals, tangents
-    return _exact_tanh(x), 4 * _exact_sigmoid(2 * x) * _exact_sigmoid(-2 * x) * t
+    return exact_tanh(x), 4 * exact_sigmoid(2 * x) * exact_sigmoid(-2 * x) * t
 
 
 def _activation_cases() -> list[Case]:
@@ -503,7 +509,7 @@ def _activation_cases() -> list[Case]:
         ("sigmoid", jaxconv.sigmoid, jax.nn.sigmoid),
         ("tanh", jaxconv.tanh, jnp.tanh),
     ):
-        truth = {"sigmoid": _exact_sigmoid, "tanh": _exact_tanh}.get(name)
+        truth = {"sigmoid": exact_sigmoid, "tanh": exact_tanh}.get(name)
         made = functools.partial(Case, name, function=lambda x, ours=ours: ours(x), reference=plain, truth=truth)
         cases += [
             made("normal inputs", shapes=((3, 5),), inputs=_times(2.0), thorough=True, quick=True),
@@ -1017,7 +1023,7 @@ EDGES: dict[str, tuple[Edge, ...]] = {
     ),
     "flatten": (
         Edge(
-            "NaN, inf and −0 stay",
+            "NaN and inf stay",
             jaxconv.flatten,
             (np.asarray([[[nan], [inf], [-0.0]]]),),
             np.asarray([[nan, inf, 0.0]]),

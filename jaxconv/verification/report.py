@@ -10,9 +10,10 @@ __all__ = ["Check", "Report"]
 class Check:
     """One check: what was measured, what was allowed, and the worst element.
 
-    `passed` is None where the check could not be made; `note` says why. `details` holds further numbers: "ulp" and
-    "relative" (the worst error in units in the last place and relative to the expected value), "rms", and the same of
-    autodiff in the same dtype ("autodiff", "autodiff_rms"); the bytes saved.
+    `passed` is None where the check could not be made; `note` says why. `details` holds further numbers: of "against
+    float64" "worst", "rms" (in units of eps · scale), "ulp" and "relative" (to the expected value), those of autodiff
+    in the same dtype ("autodiff_worst" and so on) and the "ratio" of the two rms; of "residuals" the bytes, "ours" and
+    "autodiff".
     """
 
     name: str
@@ -82,7 +83,10 @@ class Report:
         header = ("check", "dtype", "measured", "allowed", "unit", "worst element", "got", "expected", "verdict")
         rows = [(check.name, check.dtype, *check.cells, check.verdict) for check in self.checks]
         notes = [f"{c.name} ({c.dtype}): {c.note}" for c in self.checks if c.note]
-        summary = f"{len(self.failures)} of {len(self.checks)} checks failed" if not self.ok else "all checks passed"
+        skipped = sum(check.passed is None for check in self.checks)
+        made = len(self.checks) - skipped
+        summary = "all checks passed" if self.ok else f"{len(self.failures)} of {made} checks failed"
+        summary += f", {skipped} skipped" if skipped else ""
         return "\n".join([f"{self.name}, against {self.reference}", *aligned(header, rows), *notes, summary])
 
 

@@ -40,14 +40,21 @@ def check_case(case: Case, dtypes: Sequence[str] = DTYPES, thorough: bool = True
     dtype than its terms. With thorough=False no case is thorough.
     """
     dtypes = [dtype for dtype in dtypes if dtype in case.dtypes]
+    if not dtypes:
+        return
     only = dtypes[0] if len(dtypes) == 1 else None
     case = case if thorough else dataclasses.replace(case, thorough=False)
     try:
         problem = Problem(case.function, tuple(case.arguments()), case.reference, truth=case.truth, trusted=True)
-        for dtype in dtypes:
-            yield Row(case.op, case.name, dtype, tuple(_checks(problem, case, dtype, only)))
     except Exception as error:
         yield Row(case.op, case.name, dtypes[0], (checks.raised("every check", dtypes[0], error),))
+        return
+    for dtype in dtypes:
+        try:
+            found = tuple(_checks(problem, case, dtype, only))
+        except Exception as error:
+            found = (checks.raised("every check", dtype, error),)
+        yield Row(case.op, case.name, dtype, found)
 
 
 def _checks(problem: Problem, case: Case, dtype: str, only: str | None) -> Iterator[Check]:

@@ -64,7 +64,7 @@ class Expected:
     scale: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
     """How far an array is from what is expected, in units of eps(dtype) · s."""
 
@@ -76,6 +76,7 @@ class Comparison:
     count: int  # of the elements in that sum
     ulp: float  # the worst error in units in the last place of the expected value, where that is not 0
     relative: float  # the worst relative error
+    units: np.ndarray  # every error
 
     @property
     def rms(self) -> float:
@@ -88,9 +89,9 @@ def compare(got, expected: Expected, dtype) -> Comparison:
     got = np.asarray(got, np.float64)
     value, scale = expected.value, np.where(np.isfinite(expected.scale), expected.scale, 0.0)
     if got.shape != value.shape:
-        return Comparison(math.inf, (), math.nan, math.nan, math.inf, 1, math.inf, math.inf)
+        return Comparison(math.inf, (), math.nan, math.nan, math.inf, 1, math.inf, math.inf, np.full((), math.inf))
     if not got.size:
-        return Comparison(0.0, (), math.nan, math.nan, 0.0, 0, 0.0, 0.0)
+        return Comparison(0.0, (), math.nan, math.nan, 0.0, 0, 0.0, 0.0, np.zeros(got.shape))
     with np.errstate(all="ignore"):
         finite = np.isfinite(got) & np.isfinite(value)
         same = (got == value) | (np.isnan(got) & np.isnan(value))
@@ -115,6 +116,7 @@ def compare(got, expected: Expected, dtype) -> Comparison:
         count=int(np.count_nonzero(counted)),
         ulp=float(ulp.max()),
         relative=float(relative.max()),
+        units=units,
     )
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 import jaxconv
 from jaxconv.geometry import conv_window
 from jaxconv.verification import TRANSFORMS, against_float64, check_vjp
-from jaxconv.verification.cases import plain_conv, plain_pool
+from jaxconv.verification.cases import exact_sigmoid, exact_tanh, plain_conv, plain_pool
 
 # --- A call: what it computes, what it should compute, and how it prints. ---
 
@@ -205,8 +205,8 @@ PLAIN = {
     "flatten": lambda batch_ndim: lambda x: x.reshape(*x.shape[:batch_ndim], math.prod(x.shape[batch_ndim:])),
     "relu": lambda: jax.nn.relu,
     "leaky_relu": lambda negative_slope: lambda x: jax.nn.leaky_relu(x, negative_slope),
-    "sigmoid": lambda: jax.nn.sigmoid,
-    "tanh": lambda: jnp.tanh,
+    "sigmoid": lambda: exact_sigmoid,
+    "tanh": lambda: exact_tanh,
     "softmax": lambda axis: lambda x: jax.nn.softmax(x, axis),
     "log_softmax": lambda axis: lambda x: jax.nn.log_softmax(x, axis),
     "softmax_cross_entropy": lambda axis: (
