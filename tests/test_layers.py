@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from support import assert_close, small_integers
+from support import small_integers
 
 import jaxconv
 from jaxconv.geometry import conv_window
@@ -124,8 +124,8 @@ def test_initial_parameters():
     assert params["w"].shape == (3, 3, 32, 256)
     assert not params["b"].any()
     assert params["w"].dtype == jnp.float32
-    # He: variance 2 over the number of inputs of a unit, 3·3·32 here.
-    assert_close(jnp.var(params["w"]) * 3 * 3 * 32 / 2, jnp.float32(1), length=1, scale=1e4)
+    # He: variance 2 over the number of inputs of a unit, 3·3·32 here; of 73,728 values it is known to 0.5 %.
+    assert abs(float(jnp.var(params["w"])) * 3 * 3 * 32 / 2 - 1) < 0.03
     assert set(conv_layer(2, 3, use_bias=False).init(KEY, (8, 8, 1))) == {"w"}
     assert dense_layer(3).init(KEY, (4,), jnp.bfloat16)["w"].dtype == jnp.bfloat16
     one, two = (serial(dense_layer(4), dense_layer(4)).init(KEY, (4,))[number]["w"] for number in (0, 1))

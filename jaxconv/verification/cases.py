@@ -118,7 +118,7 @@ class _Conv:
             y = plain_conv(x, w, **options)
             if b is None:
                 return y
-            return y + b.reshape(-1, *(1,) * ndim if first else ()).astype(y.dtype) if first else y + b
+            return y + jnp.broadcast_to(b.reshape(-1, *(1,) * ndim) if first else b, y.shape)
 
         y = jax.eval_shape(plain, jax.ShapeDtypeStruct(self.x, jnp.float32), jax.ShapeDtypeStruct(w, jnp.float32)).shape
 
@@ -562,7 +562,7 @@ def _activation_cases() -> list[Case]:
 
 def _plain_dense(x, w, b=None):
     y = jnp.dot(x, w)
-    return y if b is None else y + b
+    return y if b is None else y + jnp.broadcast_to(b, y.shape)
 
 
 def _linear_cases() -> list[Case]:

@@ -98,7 +98,9 @@ def check_vjp(
     """Check the gradient of a function at a point, in every way that this module knows.
 
     Works on any function that JAX differentiates in reverse, and is meant for those with a rule of their own
-    (`jax.custom_vjp`). Arguments and results may be pytrees; what is not a floating array is passed on as it is.
+    (`jax.custom_vjp`). Arguments and results may be pytrees; what is not a floating array is passed on as it is. It
+    compiles some twenty programs, in seconds; `orders=1, transforms=()` is quicker. A gradient that is not the
+    derivative on purpose (a straight-through estimator) cannot pass.
 
     Args:
         f: the function.
@@ -109,7 +111,8 @@ def check_vjp(
         argnums: which arguments to differentiate; all by default.
         orders: 2 also checks second derivatives, 1 does not.
         dtypes: the floating dtypes that the arguments are converted to. bfloat16 and float16 are held to sums made in
-            float32; leave them out for functions that are not meant for them.
+            float32 (one made in the narrow dtype shows from some hundred terms on); leave them out for functions that
+            are not meant for them, and float64 for those that compute in float32 whatever they are given.
         transforms: which of `TRANSFORMS` to check.
         edge_cases: special points with the values that the function's documentation promises there. By default, if a
             reference is given, the reference's own values at zeros, ties, ±inf, NaN and subnormal numbers; ().
