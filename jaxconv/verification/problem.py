@@ -50,9 +50,7 @@ class Problem:
             raise ValueError(f"length: got {length!r}, expected an int, at least 1, or None")
         self.name = getattr(f, "__name__", type(f).__name__)
         self.seed = seed
-        self.given = args
-        self.argnums = _argnums(argnums, args)
-        self.leaves, self.names, rebuild = _float_leaves(f, args, self.argnums)
+        self.leaves, self.names, rebuild = _float_leaves(f, args, _argnums(argnums, args))
         self.result_names: list[str] = []
         self.f = self._flat(f, rebuild, "f")
         with exact():
@@ -190,7 +188,7 @@ class Problem:
         """The results, the gradients and J·tangents in float64 at exactly these arguments, with their scales."""
         tangents = tangents or self.tangents(0)
         inputs = [np.asarray(a, np.float64) for a in (*leaves, *cotangents, *tangents)]
-        key = hash(tuple(a.tobytes() for a in inputs))
+        key = hash((rounds, *(a.tobytes() for a in inputs)))
         if key not in self._truths:
             found = scale_of_inputs(self._everything_flat, inputs, rounds)
             results, arguments = len(self.result_shapes), len(self.leaves)

@@ -10,13 +10,13 @@ to be summed in float32, so that there the second term all but vanishes and a su
 
 n is the length of the longest sum in the reference (`reduction_length`), not the number of elements: a large array is
 allowed no more than a small one. s is the element's own scale, |g| plus its sensitivity: how much g changes, in the
-root mean square, for a relative change of 1 of every input and of the cotangent (`sensitivities`). For a sum that is
+root mean square, for a relative change of 1 of every input and of the cotangent (`scale_of_inputs`). For a sum that is
 sqrt(sum of the squared terms), so that cancellation is allowed for where it happens and nowhere else; where nothing
 is summed and nothing flows, s is 0, and only 0 will do.
 
 C = 4, for the worst of up to a million elements, some 5 standard deviations of the random walk, and for the few
 operations in a chain. What correct gradients measure is a small part of it: the table in README has our largest errors
-and autodiff's. A relative error of 1e-4 in float32 is 800 eps, which this finds in sums of up to 10,000 terms.
+and autodiff's. A relative error of 1e-4 in float32 is 800 eps, which this finds in sums of some thousand terms.
 """
 
 import dataclasses
