@@ -34,7 +34,8 @@ from jaxconv._layout import from_plain, to_plain
 from jaxconv._rows import probabilities
 from jaxconv.algorithms import reference
 from jaxconv.verification import TRANSFORMS, checks
-from jaxconv.verification.cases import EDGES, Case, all_cases, plain_conv
+from jaxconv.verification.cases import EDGES, Case, all_cases
+from jaxconv.verification.cases.conv import plain_conv
 from jaxconv.verification.problem import Problem
 from jaxconv.verification.report import Check
 
@@ -82,7 +83,7 @@ class Mutation:
 
 # --- Planting. Every op is built as _NAME_primal, _NAME_fwd, _NAME_bwd -> _NAME -> _NAME_jit. ---
 
-_OP_MODULES = ("jaxconv.conv", "jaxconv.pool", "jaxconv.activation", "jaxconv.linear", "jaxconv.loss", __name__)
+_OP_MODULES = (*(f"jaxconv.{info.name}" for info in pkgutil.iter_modules(jaxconv.__path__)), __name__)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from support import normal, small_integers
 
 from jaxconv import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.verification import transformations
-from jaxconv.verification.cases import plain_pool
+from jaxconv.verification.cases.pool import plain_pool
 
 OPS = {"max": max_pool, "min": min_pool, "sum": sum_pool, "avg": avg_pool}
 

@@ -15,6 +15,7 @@ from jaxconv import layers, training, transform
 
 SECTIONS = ("Formula", "Gradient", "Args:", "Returns:", "Raises:", "Saved for the backward:", "Reference:", "Example:")
 OPS = [name for name in jaxconv.__all__ if name not in transform.__all__]
+OP_MODULES = ("activation", "conv", "linear", "loss", "pool")
 MODULES = sorted(info.name for info in pkgutil.walk_packages(jaxconv.__path__, "jaxconv."))
 
 
@@ -59,11 +60,7 @@ def issubclass_of_exception(member):
 
 
 def test_all_lists_every_op_and_nothing_else():
-    ops = {
-        name
-        for module in ("activation", "conv", "linear", "loss", "pool")
-        for name in importlib.import_module(f"jaxconv.{module}").__all__
-    }
+    ops = {name for module in OP_MODULES for name in importlib.import_module(f"jaxconv.{module}").__all__}
     assert sorted(ops) == OPS
     assert jaxconv.__all__ == sorted(jaxconv.__all__)
 

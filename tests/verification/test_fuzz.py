@@ -28,7 +28,9 @@ from hypothesis import strategies as st
 import jaxconv
 from jaxconv.geometry import conv_window
 from jaxconv.verification import TRANSFORMS, against_float64, check_vjp
-from jaxconv.verification.cases import exact_sigmoid, exact_tanh, plain_conv, plain_pool
+from jaxconv.verification.cases.activation import exact_sigmoid, exact_tanh
+from jaxconv.verification.cases.conv import plain_conv
+from jaxconv.verification.cases.pool import plain_pool
 
 # --- A call: what it computes, what it should compute, and how it prints. ---
 

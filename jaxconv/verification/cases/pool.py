@@ -1,0 +1,335 @@
+"""Cases of the poolings."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import jaxconv
+from jaxconv.geometry import pool_window
+from jaxconv.verification.cases.case import Case, Shape, ascending, column, distinct, inf, nan
+from jaxconv.verification.checks import Edge
+
+
+def plain_pool(kind, x, window, *, count_include_pad=True, data_format="channels_last", **options):
+    """The pooling by lax alone; windows with dilation are slices, as lax.reduce_window has no gradient for them."""
+    ndim = x.ndim - 2 if isinstance(window, int) else len(window)
+    nb = x.ndim - ndim - 1
+    if data_format == "channels_first":
+        x = jnp.moveaxis(x, nb, -1)
+    batch = x.shape[:nb]
+    x = x.reshape(math.prod(batch), *x.shape[nb:])
+    sliding = pool_window(x.shape[1:-1], window, **options)
+    reducer, identity = {"max": (lax.max, -jnp.inf), "min": (lax.min, jnp.inf)}.get(kind, (lax.add, 0.0))
+    sizes, strides = (1, *sliding.window_size, 1), (1, *sliding.strides, 1)
+    pads = [(0, 0), *sliding.padding, (0, 0)]
+    padded_size = [n + low + high for n, (low, high) in zip(sliding.input_size, sliding.padding, strict=True)]
+    plain = set(sliding.dilation) == {1}
+    if plain and min(map(min, pads)) >= 0:
+        y = lax.reduce_window(x, identity, reducer, sizes, strides, pads)
+    else:
+        # The gradient of lax.reduce_window refuses a negative padding: it is made explicit.
+        padded = lax.pad(x, jnp.asarray(identity, x.dtype), [(low, high, 0) for low, high in pads])
+        extremum = reducer if kind in ("max", "min") else None
+        if plain:
+            y = lax.reduce_window(padded, identity, reducer, sizes, strides, "VALID")
+        else:
+            y = _reduced_slices(padded, sliding, extremum)
+    if kind == "avg":
+        # How many positions each window counts: the same sum over an indicator.
+        inside = np.zeros(padded_size)
+        low_high = [
+            (low if not count_include_pad else min(low, 0), low + n if not count_include_pad else low + n + high - over)
+            for n, (low, high), over in zip(sliding.input_size, sliding.padding, sliding.overhang, strict=True)
+        ]
+        inside[tuple(slice(max(0, low), max(0, high)) for low, high in low_high)] = 1
+        counts = np.zeros(sliding.output_size)
+        for tap in sliding.taps():
+            counts += inside[_tap_slices(sliding, tap)]
+        y = y / jnp.asarray(np.maximum(counts, 1), y.dtype)[None, ..., None]
+    y = y.reshape(*batch, *y.shape[1:])
+    return jnp.moveaxis(y, -1, nb) if data_format == "channels_first" else y
+
+
+def _tap_slices(sliding, tap):
+    starts = [d * i for d, i in zip(sliding.dilation, tap, strict=True)]
+    return tuple(
+        slice(a, a + s * (o - 1) + 1, s) for a, s, o in zip(starts, sliding.strides, sliding.output_size, strict=True)
+    )
+
+
+def _reduced_slices(padded, sliding, reducer):
+    views = jnp.stack([padded[(slice(None), *_tap_slices(sliding, tap))] for tap in sliding.taps()])
+    if reducer is None:
+        return jnp.sum(views, 0)
+    # The first of equal elements wins, as in lax.reduce_window; jnp.max would share the gradient among them.
+    winner = jnp.argmax(views, 0) if reducer is lax.max else jnp.argmin(views, 0)
+    return jnp.take_along_axis(views, winner[None], 0)[0]
+
+
+_ALL_KINDS = ("max", "min", "sum", "avg")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """A pooling, from which a case of each kind is made."""
+
+    name: str
+    x: Shape
+    window: int | Shape
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kinds: tuple[str, ...] = ("max", "avg")
+    thorough: bool = False
+    quick: bool = False
+    timed: Shape | None = None
+    # Distinct in every dtype, as far as it can hold: ties are a matter of EDGES.
+    inputs: Callable = distinct
+
+    def cases(self) -> list[Case]:
+        cases = []
+        for kind in self.kinds:
+            options = (
+                self.options if kind == "avg" else {k: v for k, v in self.options.items() if k != "count_include_pad"}
+            )
+            op = functools.partial(getattr(jaxconv, f"{kind}_pool"), window=self.window, **options)
+            plain = functools.partial(plain_pool, kind, window=self.window, **options)
+            timing = (self.timed,) if self.timed else None
+            cases.append(
+                Case(
+                    f"{kind}_pool",
+                    self.name,
+                    lambda x, op=op: op(x),
+                    lambda x, plain=plain: plain(x),
+                    (self.x,),
+                    inputs=self.inputs,
+                    thorough=self.thorough,
+                    quick=self.quick,
+                    timing=timing,
+                )
+            )
+        return cases
+
+
+_POOL_EVERYTHING = {
+    "strides": (3, 1),
+    "padding": ((1, 2), (0, 1)),
+    "dilation": (1, 2),
+    "ceil_mode": True,
+    "count_include_pad": False,
+    "data_format": "channels_first",
+}
+
+_POOLS = [
+    _Pool("every option", (2, 2, 8, 7), (3, 2), _POOL_EVERYTHING, thorough=True, quick=True, kinds=_ALL_KINDS),
+    _Pool("2x2", (2, 6, 4, 3), 2),
+    _Pool("rest left over", (2, 7, 5, 2), 2),
+    _Pool(
+        "overlapping, SAME",
+        (1, 9, 7, 2),
+        3,
+        {"strides": 2, "padding": "SAME", "count_include_pad": False},
+        quick=True,
+        kinds=_ALL_KINDS,
+    ),
+    _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, kinds=_ALL_KINDS),
+    _Pool("gaps between windows", (1, 11, 9, 2), (2, 3), {"strides": (4, 5), "padding": ((1, 0), (0, 2))}),
+    _Pool("cropped", (1, 9, 8, 2), (2, 3), {"strides": (2, 1), "padding": ((-1, 1), (1, -2))}, kinds=_ALL_KINDS),
+    _Pool("padding counts", (1, 5, 6, 2), 3, {"strides": 2, "padding": 1, "count_include_pad": True}, kinds=("avg",)),
+    _Pool("hanging over the end", (1, 6, 7, 2), 4, {"strides": 3, "padding": 1, "ceil_mode": True}),
+    _Pool("window as large as the input", (2, 5, 4, 2), (5, 4)),
+    _Pool("49 taps", (1, 9, 10, 2), 7, {"strides": 2, "padding": 3}, kinds=_ALL_KINDS),
+    _Pool("289 taps", (1, 18, 17, 1), 17, {"strides": 1}, kinds=("max",), inputs=ascending),
+    _Pool("1-D", (2, 15, 3), (4,), {"strides": 3, "padding": ((2, 1),)}),
+    _Pool("3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": (1, 2, 2), "padding": "SAME"}),
+    _Pool("no batch axis", (6, 5, 2), (2, 2)),
+    _Pool("size-1 axes", (1, 1, 1, 1), 1, kinds=_ALL_KINDS),
+    # Real layers.
+    _Pool("VGG", (2, 32, 32, 64), 2, kinds=("max", "avg"), timed=(128, 32, 32, 64)),
+    _Pool(
+        "ResNet stem", (1, 56, 56, 64), 3, {"strides": 2, "padding": "SAME"}, kinds=("max",), timed=(16, 112, 112, 64)
+    ),
+    _Pool("Inception", (1, 28, 28, 32), 3, {"strides": 1, "padding": "SAME"}, kinds=("max",), timed=(32, 28, 28, 32)),
+    _Pool(
+        "ResNet-D",
+        (1, 28, 28, 128),
+        3,
+        {"strides": 2, "padding": "SAME", "count_include_pad": False},
+        kinds=("avg",),
+        timed=(16, 56, 56, 128),
+    ),
+]
+
+
+def _plain_global(kind, x, spatial_ndim=None, keepdims=False, data_format="channels_last"):
+    ndim = x.ndim - 2 if spatial_ndim is None else spatial_ndim
+    axes = (
+        tuple(range(x.ndim - ndim, x.ndim))
+        if data_format == "channels_first"
+        else tuple(range(x.ndim - 1 - ndim, x.ndim - 1))
+    )
+    if kind == "avg":
+        return jnp.mean(x, axes, keepdims=keepdims)
+    # The first of equal elements wins; jnp.max would share the gradient.
+    moved = jnp.moveaxis(x, axes, range(-ndim, 0)).reshape(*(x.shape[a] for a in range(x.ndim) if a not in axes), -1)
+    y = jnp.take_along_axis(moved, jnp.argmax(moved, -1)[..., None], -1)[..., 0]
+    return jnp.expand_dims(y, axes) if keepdims else y
+
+
+_GLOBAL_POOLS: list[tuple[str, Shape, dict[str, Any]]] = [
+    ("every option", (2, 3, 4, 5), {"spatial_ndim": 2, "keepdims": True, "data_format": "channels_first"}),
+    ("2-D", (2, 5, 4, 3), {}),
+    ("1-D, no batch axis", (9, 4), {"spatial_ndim": 1}),
+    ("3-D", (2, 3, 2, 4, 2), {}),
+    ("long sums", (1, 64, 64, 2), {}),
+    ("ResNet head", (2, 7, 7, 512), {}),
+]
+
+
+def _global_cases() -> list[Case]:
+    return [
+        Case(
+            f"global_{kind}_pool",
+            name,
+            lambda x, op=op, options=options: op(x, **options),
+            lambda x, kind=kind, options=options: _plain_global(kind, x, **options),
+            (shape,),
+            inputs=distinct,
+            thorough=name == "every option",
+            quick=name == "every option",
+            timing=((64, *shape[1:]),) if name == "ResNet head" else None,
+        )
+        for kind, op in (("max", jaxconv.global_max_pool), ("avg", jaxconv.global_avg_pool))
+        for name, shape, options in _GLOBAL_POOLS
+    ]
+
+
+def cases() -> list[Case]:
+    """The cases of this module's ops."""
+    return [case for pool in _POOLS for case in pool.cases()] + _global_cases()
+
+
+def _pool_edges(op: Callable, sign: int) -> tuple[Edge, ...]:
+    """Of max_pool (sign 1) and min_pool (sign −1), whose every example is the other's negated."""
+    pool = lambda **options: lambda x: op(x, 2, **{"strides": 2, **options})  # noqa: E731
+
+    def edge(convention, function, x, y, dx, dy=1.0):
+        return Edge(convention, function, (sign * column(*x),), sign * column(*y), (column(*dx),), dy)
+
+    return (
+        edge("a tie: the first tap gets all", pool(), (1, 1, 0, 0), (1, 0), (1, 0, 1, 0)),
+        edge("a tie of ±0", pool(), (0.0, -0.0, -0.0, 0.0), (0, 0), (1, 0, 1, 0)),
+        edge("overlapping windows add up", pool(strides=1), (1, 3, 2), (3, 3), (0, 2, 0)),
+        edge("padding never wins a tie", pool(padding=((1, 1),)), (-inf, 0, 1, -inf), (-inf, 1, -inf), (1, 0, 1, 1)),
+        edge("a window wholly in the padding", pool(padding=((2, 0),)), (1, 2), (-inf, 2), (0, 1)),
+        edge("NaN is the extremum of its window", pool(), (1, nan, 2, 1), (nan, 2), (0, 1, 1, 0)),
+        edge("the first NaN gets the gradient", pool(), (nan, nan, 1, 2), (nan, 2), (1, 0, 0, 1)),
+        edge("infinities are ordinary", pool(), (inf, 1, -inf, 3), (inf, 3), (1, 0, 0, 1)),
+        edge("nothing to pool in the batch", lambda x: op(x[:0], 2), (1, 2), (), (0, 0))._replace(
+            y=np.zeros((0, 1, 1))
+        ),
+        edge("one position", lambda x: op(x, 1), (5,), (5,), (1,)),
+        edge("a position that no window reads", pool(strides=3), (1, 2, 9, 4, 3), (2, 4), (0, 1, 0, 1, 0)),
+    )
+
+
+def _sum_edges(op: Callable, share: float) -> tuple[Edge, ...]:
+    """Of sum_pool (share 1) and avg_pool (share 1/2), with windows of two."""
+    return (
+        Edge(
+            "NaN and inf stay",
+            lambda x: op(x, 2),
+            (column(nan, 1, inf, 1),),
+            column(nan, inf),
+            (column(*[share] * 4),),
+        ),
+        Edge("inf − inf is NaN", lambda x: op(x, 2), (column(inf, -inf),), column(nan), (column(share, share),)),
+        Edge("an empty batch", lambda x: op(x[:0], 2), (column(1, 2),), np.zeros((0, 1, 1)), (column(0, 0),)),
+        Edge("an empty axis", lambda x: op(x[:, :0], 2), (column(1, 2),), np.zeros((1, 0, 1)), (column(0, 0),)),
+    )
+
+
+EDGES: dict[str, tuple[Edge, ...]] = {
+    "max_pool": _pool_edges(jaxconv.max_pool, 1),
+    "min_pool": _pool_edges(jaxconv.min_pool, -1),
+    "sum_pool": (
+        *_sum_edges(jaxconv.sum_pool, 1.0),
+        Edge(
+            "a window wholly in the padding",
+            lambda x: jaxconv.sum_pool(x, 2, padding=((2, 0),)),
+            (column(1, 2),),
+            column(0, 3),
+            (column(1, 1),),
+        ),
+    ),
+    "avg_pool": (
+        *_sum_edges(jaxconv.avg_pool, 0.5),
+        Edge(
+            "a window wholly in the padding: 0, not 0/0",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((2, 0),), count_include_pad=False),
+            (column(1, 2),),
+            column(0, 1.5),
+            (column(0.5, 0.5),),
+        ),
+        Edge(
+            "the padding counts",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),)),
+            (column(1, 2),),
+            column(0.5, 1),
+            (column(0.5, 0.5),),
+        ),
+        Edge(
+            "the padding does not count",
+            lambda x: jaxconv.avg_pool(x, 2, padding=((1, 1),), count_include_pad=False),
+            (column(1, 2),),
+            column(1, 2),
+            (column(1, 1),),
+        ),
+    ),
+    "global_max_pool": (
+        Edge(
+            "a tie: the first position gets all",
+            jaxconv.global_max_pool,
+            (column(1, 3, 3),),
+            np.asarray([[3.0]]),
+            (column(0, 1, 0),),
+        ),
+        Edge("a tie of ±0", jaxconv.global_max_pool, (column(-0.0, 0.0),), np.asarray([[0.0]]), (column(1, 0),)),
+        Edge(
+            "the first NaN wins",
+            jaxconv.global_max_pool,
+            (column(1, nan, nan, 2),),
+            np.asarray([[nan]]),
+            (column(0, 1, 0, 0),),
+        ),
+        Edge("−inf everywhere", jaxconv.global_max_pool, (column(-inf, -inf),), np.asarray([[-inf]]), (column(1, 0),)),
+        Edge(
+            "an empty batch",
+            lambda x: jaxconv.global_max_pool(x[:0]),
+            (column(1, 2),),
+            np.zeros((0, 1)),
+            (column(0, 0),),
+        ),
+    ),
+    "global_avg_pool": (
+        Edge("NaN stays", jaxconv.global_avg_pool, (column(1, nan),), np.asarray([[nan]]), (column(0.5, 0.5),)),
+        Edge(
+            "no position: 0, not 0/0",
+            lambda x: jaxconv.global_avg_pool(x[:, :0]),
+            (column(1, 2),),
+            np.zeros((1, 1)),
+            (column(0, 0),),
+        ),
+        Edge(
+            "an empty batch",
+            lambda x: jaxconv.global_avg_pool(x[:0]),
+            (column(1, 2),),
+            np.zeros((0, 1)),
+            (column(0, 0),),
+        ),
+    ),
+}
