@@ -679,7 +679,7 @@ MUTATIONS = (
         "dx held constant in w: wrong only in second derivatives",
         "conv",
         Point(_GROUPS, SECOND),
-        {"conv:_input_grad_form": lambda right: lambda call, dy, w, dtype: right(call, dy, _held_constant(w), dtype)},
+        {"conv:input_grad_form": lambda right: lambda call, dy, w, dtype: right(call, dy, _held_constant(w), dtype)},
     ),
     Mutation(
         "channels-last strided inputs under vmap of jvp of vjp",

@@ -10,8 +10,8 @@ T is linear in each argument, so its partial derivatives are the whole story:
     (2) conv_input_grad   dx[n,u,c] = dT/dx   = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]
     (3) conv_kernel_grad  dw[i,c,k] = dT/dw   = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]
 
-and the derivative of any of the three with respect to one of its arguments is another of the three. An input position
-outside [0, N) counts as zero. Where (2) and (3) come from: in (1), x[n,u,c] meets w[i,c,k] in the y[n,p,k] with
+and the derivative of any of the three with respect to one of its arguments is another of the three. `conv_transpose` is
+(2) with the input size worked out, and a bias. An input position outside [0, N) counts as zero. Where (2) and (3) come from: in (1), x[n,u,c] meets w[i,c,k] in the y[n,p,k] with
 s·p + d·i − l = u and in no other; multiply by dy[n,p,k] and sum over what u, or i, does not fix.
 
 (2) is a convolution of dy, dilated by s, with w reversed; (3) is one of x with dy, dilated by s, as the kernel. Their
@@ -19,18 +19,13 @@ paddings are `geometry.Window.input_grad_padding` and `.kernel_grad_padding`; ho
 `jaxconv.algorithms`.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-from jaxconv import algorithms
 from jaxconv._arguments import float_arrays, result_dtype
-from jaxconv._layout import along, from_plain, to_plain
-from jaxconv.algorithms.dtypes import accumulator
+from jaxconv._forms import Call, bias_grad, conv_form, input_grad_form, kernel_grad_form, plus_bias
 from jaxconv.geometry import (
     DataFormat,
     Layout,
@@ -43,81 +38,35 @@ from jaxconv.geometry import (
     layout_of,
     per_axis,
     spatial_ndim_of,
+    transpose_window,
 )
 
-__all__ = ["conv", "conv_input_grad", "conv_kernel_grad"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Call:
-    """All that is static about a call; what jit and custom_vjp specialise on."""
-
-    window: Window
-    groups: int
-    flip_kernel: bool
-    layout: Layout
-    precision: Any
-    dtype: Any  # of the result
-
-
-# --- The three forms, on arrays in the user's layout: undecorated, so that every rule can be differentiated again. ---
-
-
-def _conv_form(call: _Call, x, w, dtype):
-    """(1) y = dT/d dy."""
-    x_, w_ = to_plain(call.layout, x), _oriented(call, w)
-    y = algorithms.conv(x_, w_, call.window, call.groups, call.precision, dtype)
-    return from_plain(call.layout, x.shape, y)
-
-
-def _input_grad_form(call: _Call, dy, w, dtype):
-    """(2) dx = dT/dx."""
-    dy_, w_ = to_plain(call.layout, dy), _oriented(call, w)
-    dx = algorithms.input_grad(dy_, w_, call.window, call.groups, call.precision, dtype)
-    return from_plain(call.layout, dy.shape, dx)
-
-
-def _kernel_grad_form(call: _Call, x, dy, dtype):
-    """(3) dw = dT/dw."""
-    x_, dy_ = to_plain(call.layout, x), to_plain(call.layout, dy)
-    dw = algorithms.kernel_grad(x_, dy_, call.window, call.groups, call.precision, dtype)
-    return _oriented(call, dw)
-
-
-def _oriented(call: _Call, w):
-    """The kernel, reversed on every spatial axis if flip_kernel is set; its own inverse."""
-    return lax.rev(w, range(call.window.ndim)) if call.flip_kernel else w
+__all__ = ["conv", "conv_input_grad", "conv_kernel_grad", "conv_transpose"]
 
 
 # --- (1) conv ---
 
 
-def _conv_primal(call: _Call, x, w, b):
-    y = _conv_form(call, x, w, call.dtype)
-    if b is None:
-        return y
-    return y + along(b.astype(y.dtype), call.layout.channel_axis(y.ndim), y.shape)
+def _conv_primal(call: Call, x, w, b):
+    return plus_bias(call, conv_form(call, x, w, call.dtype), b)
 
 
 _conv = jax.custom_vjp(_conv_primal, nondiff_argnums=(0,))
 
 
-def _conv_fwd(call: _Call, x, w, b):
+def _conv_fwd(call: Call, x, w, b):
     return _conv_primal(call, x, w, b), (x, w, None if b is None else ())  # of b, only whether there is one
 
 
-def _conv_bwd(call: _Call, saved, dy):
+def _conv_bwd(call: Call, saved, dy):
     # L depends on y[n,p,k] = T's coefficient of dy, plus b[k]:
     #   dx[n,u,c] = dT/dx                     (2)
     #   dw[i,c,k] = dT/dw                     (3)
     #   db[k]     = sum_{n,p} dy[n,p,k]
     x, w, bias = saved
-    db = None
-    if bias is not None:
-        others = [axis for axis in range(dy.ndim) if axis != call.layout.channel_axis(dy.ndim)]
-        db = jnp.sum(dy.astype(accumulator(dy.dtype)), axis=others).astype(x.dtype)
+    db = None if bias is None else bias_grad(call, dy, x.dtype)
     dy = dy.astype(x.dtype)  # with a wider preferred_element_type: the products stay in the operands' dtype
-    return _input_grad_form(call, dy, w, x.dtype), _kernel_grad_form(call, x, dy, w.dtype), db
+    return input_grad_form(call, dy, w, x.dtype), kernel_grad_form(call, x, dy, w.dtype), db
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
@@ -155,8 +104,10 @@ def conv(
         b: (K,), or None.
         strides: s, an int for all spatial axes or one per axis.
         padding: "VALID" (none), "SAME" (output size ceil(N/s), the odd element high), "SAME_LOWER" (the odd element
-            low), an int for both sides, or a sequence with one of these or a (low, high) pair per spatial axis.
-            Negative padding crops.
+            low), "FULL" (d(R−1) on both sides), "CAUSAL" (d(R−1), all of it low), an int for both sides, or a sequence
+            with one of these or a (low, high) pair per spatial axis. Negative padding crops. "CIRCULAR", "REFLECT",
+            "SYMMETRIC" and "REPLICATE" (also per axis) pad with x's own values as in `pad`, (d(R−1)//2, the rest) of
+            them whatever the stride, so that the output size is ceil(N/s); the rule has the adjoint of that.
         dilation: d, the spacing of the kernel's taps: an int for all spatial axes or one per axis.
         groups: channels c of x and k of y meet only within the same one of this many equal groups; C makes the
             convolution depthwise.
@@ -193,30 +144,30 @@ def conv(
         raise ValueError(f"b: got shape {b.shape}, expected ({w.shape[-1]},), one per output channel of w {w.shape}")
     window = conv_window(input_size, w.shape[:-2], strides=strides, padding=padding, dilation=dilation, name="w")
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return _conv_jit(_Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
+    return _conv_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
 
 
 # --- (2) conv_input_grad ---
 
 
-def _conv_input_grad_primal(call: _Call, dy, w):
-    return _input_grad_form(call, dy, w, call.dtype)
+def _conv_input_grad_primal(call: Call, dy, w):
+    return input_grad_form(call, dy, w, call.dtype)
 
 
 _conv_input_grad = jax.custom_vjp(_conv_input_grad_primal, nondiff_argnums=(0,))
 
 
-def _conv_input_grad_fwd(call: _Call, dy, w):
+def _conv_input_grad_fwd(call: Call, dy, w):
     return _conv_input_grad_primal(call, dy, w), (dy, w)
 
 
-def _conv_input_grad_bwd(call: _Call, saved, ddx):
+def _conv_input_grad_bwd(call: Call, saved, ddx):
     # L depends on dx = dT/dx; its cotangent ddx takes the place of x in T:
     #   ddy[n,p,k] = dT(ddx, w, dy)/d dy      (1)
     #   dw[i,c,k]  = dT(ddx, w, dy)/dw        (3)
     dy, w = saved
     ddx = ddx.astype(dy.dtype)
-    return _conv_form(call, ddx, w, dy.dtype), _kernel_grad_form(call, ddx, dy, w.dtype)
+    return conv_form(call, ddx, w, dy.dtype), kernel_grad_form(call, ddx, dy, w.dtype)
 
 
 _conv_input_grad.defvjp(_conv_input_grad_fwd, _conv_input_grad_bwd)
@@ -290,30 +241,30 @@ def conv_input_grad(
     )
     _check_cotangent(layout, dy.shape, window, w.shape[-1])
     dtype = result_dtype(preferred_element_type, dy.dtype)
-    return _conv_input_grad_jit(_Call(window, groups, bool(flip_kernel), layout, precision, dtype), dy, w)
+    return _conv_input_grad_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), dy, w)
 
 
 # --- (3) conv_kernel_grad ---
 
 
-def _conv_kernel_grad_primal(call: _Call, x, dy):
-    return _kernel_grad_form(call, x, dy, call.dtype)
+def _conv_kernel_grad_primal(call: Call, x, dy):
+    return kernel_grad_form(call, x, dy, call.dtype)
 
 
 _conv_kernel_grad = jax.custom_vjp(_conv_kernel_grad_primal, nondiff_argnums=(0,))
 
 
-def _conv_kernel_grad_fwd(call: _Call, x, dy):
+def _conv_kernel_grad_fwd(call: Call, x, dy):
     return _conv_kernel_grad_primal(call, x, dy), (x, dy)
 
 
-def _conv_kernel_grad_bwd(call: _Call, saved, ddw):
+def _conv_kernel_grad_bwd(call: Call, saved, ddw):
     # L depends on dw = dT/dw; its cotangent ddw takes the place of w in T:
     #   dx[n,u,c]  = dT(x, ddw, dy)/dx        (2)
     #   ddy[n,p,k] = dT(x, ddw, dy)/d dy      (1)
     x, dy = saved
     ddw = ddw.astype(x.dtype)
-    return _input_grad_form(call, dy, ddw, x.dtype), _conv_form(call, x, ddw, dy.dtype)
+    return input_grad_form(call, dy, ddw, x.dtype), conv_form(call, x, ddw, dy.dtype)
 
 
 _conv_kernel_grad.defvjp(_conv_kernel_grad_fwd, _conv_kernel_grad_bwd)
@@ -385,7 +336,142 @@ def conv_kernel_grad(
     if batch != dy_batch:
         raise ValueError(f"dy: got batch axes {dy_batch} in shape {dy.shape}, expected {batch}, those of x {x.shape}")
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return _conv_kernel_grad_jit(_Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, dy)
+    return _conv_kernel_grad_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, dy)
+
+
+# --- conv_transpose ---
+
+
+def _conv_transpose_primal(call: Call, x, w, b):
+    return plus_bias(call, input_grad_form(call, x, w, call.dtype), b)
+
+
+_conv_transpose = jax.custom_vjp(_conv_transpose_primal, nondiff_argnums=(0,))
+
+
+def _conv_transpose_fwd(call: Call, x, w, b):
+    return _conv_transpose_primal(call, x, w, b), (x, w, None if b is None else ())
+
+
+def _conv_transpose_bwd(call: Call, saved, dy):
+    # y = dT(·, w, x)/d· is T's coefficient of its first argument, and x stands in the third; dy takes the first's place:
+    #   dx[n,p,k] = dT(dy, w, x)/dx           (1)
+    #   dw[i,c,k] = dT(dy, w, x)/dw           (3)
+    #   db[c]     = sum_{n,u} dy[n,u,c]
+    x, w, bias = saved
+    db = None if bias is None else bias_grad(call, dy, x.dtype)
+    dy = dy.astype(x.dtype)
+    return conv_form(call, dy, w, x.dtype), kernel_grad_form(call, dy, x, w.dtype), db
+
+
+_conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
+_conv_transpose_jit = jax.jit(_conv_transpose, static_argnums=0)
+
+
+def conv_transpose(
+    x: jax.Array,
+    w: jax.Array,
+    b: jax.Array | None = None,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    flip_kernel: bool = False,
+    data_format: DataFormat = "channels_last",
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> jax.Array:
+    """Transposed convolution: the exact adjoint of `conv` with the same kernel and options, plus a bias.
+
+    <conv(a, w), x> = <a, conv_transpose(x, w)> for every a of the output's shape: each element of x adds a copy of the
+    kernel to the output, s positions apart.
+
+    Formula, per spatial axis, with stride s, dilation d and low padding l of that convolution:
+
+        y[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · x[n,p,k] + b[c]
+        output size N = s(O−1) + d(R−1) + 1 − l − h + output_padding, with O the size of x
+    Gradient:
+        dx[n,p,k] = sum_{i,c} dy[n, s·p + d·i − l, c] · w[i,c,k]
+        dw[i,c,k] = sum_{n,p} dy[n, s·p + d·i − l, c] · x[n,p,k]
+        db[c]     = sum_{n,u} dy[n,u,c]
+
+    The same thing elsewhere, with flip(w) reversed on every spatial axis, swap(w) with its last two axes exchanged and
+    w1 for one group:
+
+        ours                                    theirs
+        conv_transpose(x, w, strides=s,         torch.nn.functional.conv_transpose2d(x, w.permute(3, 2, 0, 1), stride=s,
+          padding=l, output_padding=o,            padding=l, output_padding=o, dilation=d, groups=g), (N, C, H, W), one
+          dilation=d, groups=g)                   group; torch's kernel is (C_in, C_out/g, *kernel)
+        conv_transpose(x, w1, strides=s,        flax.linen.ConvTranspose(transpose_kernel=True, strides=s, padding=P),
+          padding=P), P "SAME" or "VALID"         its kernel is w; with transpose_kernel=False it is flip(swap(w))
+        conv_transpose(x, w1, strides=s,        jax.lax.conv_transpose(x, w, s, P, transpose_kernel=True); with
+          padding=P), P "SAME" or "VALID"         transpose_kernel=False the kernel is flip(swap(w)); "VALID" windows
+                                                  smaller than s: output_padding = s − d(R−1) − 1 here
+        conv_transpose(x, w1, strides=s,        jax.lax.conv_general_dilated(x, flip(swap(w)), (1,), [(d(R−1) − l,
+          padding=(l, h), output_padding=o)       d(R−1) − h + o)], lhs_dilation=s, rhs_dilation=d)
+
+    Args:
+        x: (*batch, *spatial, K), with no, one or many batch axes; (*batch, K, *spatial) for "channels_first".
+        w: (*kernel, C/groups, K), the kernel of the convolution that this is the adjoint of: C channels out, K in.
+        b: (C,), or None.
+        strides: s, how far apart the copies of the kernel are: an int for all spatial axes or one per axis.
+        padding: that of the convolution: it takes away from the output. As in `conv`.
+        output_padding: which of the s sizes that the convolution takes to x's is the output's: an int for all spatial
+            axes or one per axis. From 0 to s − 1, counted from the smallest; for "SAME", "SAME_LOWER" and the kinds
+            that repeat values, where the output is s times as large as x, from 1 − s to 0.
+        dilation: as in `conv`.
+        groups: as in `conv`.
+        flip_kernel: as in `conv`.
+        data_format: "channels_last" or "channels_first", for x and y.
+        precision: as in `conv`.
+        preferred_element_type: the dtype of y, and of the sum; not narrower than that of x.
+
+    Returns:
+        y, (*batch, *output, C) or (*batch, C, *output), of x's dtype or preferred_element_type. Sums of bfloat16 and
+        float16 are made in float32.
+
+    Raises:
+        ValueError: sizes that do not fit, output_padding out of range, nothing left of the output. TypeError: arguments
+            that are not floating arrays of one dtype.
+
+    Saved for the backward: x and w themselves; nothing is copied.
+
+    Reference: M. Zeiler, D. Krishnan, G. Taylor, R. Fergus, Deconvolutional networks, CVPR 2010; V. Dumoulin, F. Visin,
+    A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4.
+
+    Example:
+        >>> x = jnp.ones((2, 7, 7, 8))
+        >>> w = jnp.ones((4, 4, 3, 8))
+        >>> conv_transpose(x, w, strides=2, padding=1).shape
+        (2, 14, 14, 3)
+    """
+    x, w, b = float_arrays(x=x, w=w, b=b)
+    layout = layout_of("x", x.shape, kernel_spatial_ndim(w.shape), data_format)
+    _, size, channels = layout.split(x.shape)
+    groups = check_groups(groups, input=channels, output=w.shape[-1])
+    if channels != w.shape[-1]:
+        raise ValueError(
+            f"w: got shape {w.shape}, expected (*kernel, C/groups, {channels}): its last axis is contracted with the "
+            f"{channels} channels of x; it is the kernel of the convolution that this is the adjoint of"
+        )
+    outputs = w.shape[-2] * groups
+    if b is not None and b.shape != (outputs,):
+        raise ValueError(
+            f"b: got shape {b.shape}, expected ({outputs},), one per output channel: w {w.shape}, {groups=}"
+        )
+    window = transpose_window(
+        size,
+        w.shape[:-2],
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        output_padding=output_padding,
+        name="w",
+    )
+    dtype = result_dtype(preferred_element_type, x.dtype)
+    return _conv_transpose_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
 
 
 def _check_cotangent(layout: Layout, shape, window: Window, outputs: int) -> None:

@@ -5,8 +5,10 @@ stride s, dilation d and padding (l, h), tap i of the window at output position 
 
     u = s·p + d·i − l          0 <= i < R,  0 <= p < O,   O = (N + l + h − d(R−1) − 1)//s + 1
 
-and an input position outside [0, N) counts as padding. The two gradients of a convolution are convolutions again
-(derived at the top of conv.py); their paddings are properties of `Window`. This module imports no JAX.
+and an input position outside [0, N) counts as padding: zeros, or what the op says. The padding kinds that repeat the
+input's own values make a longer input first (`Border`), over which the window slides without padding: there N is the
+longer size. The two gradients of a convolution are convolutions again (derived at the top of conv.py); their paddings
+are properties of `Window`. This module imports no JAX.
 """
 
 import dataclasses
@@ -15,8 +17,10 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 __all__ = [
+    "Border",
     "DataFormat",
     "Layout",
     "Pad",
@@ -27,18 +31,40 @@ __all__ = [
     "conv_window",
     "kernel_spatial_ndim",
     "layout_of",
+    "pad_borders",
     "per_axis",
     "pool_window",
     "spatial_ndim_of",
+    "transpose_window",
 ]
 
 Pad = tuple[int, int]
 Padding = str | int | Sequence[str | int | Pad]
 DataFormat = str
 
-PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER")
+BORDER_KINDS = ("CIRCULAR", "REFLECT", "SYMMETRIC", "REPLICATE")
+PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", *BORDER_KINDS)
+PAD_MODES = ("ZERO", *BORDER_KINDS)
 DATA_FORMATS = ("channels_last", "channels_first")
 _PADDING_KINDS = f"one of {', '.join(map(repr, PADDING_NAMES))}, an int or a (low, high) pair of ints"
+
+
+class Border(NamedTuple):
+    """One spatial axis made longer at its two ends by the input's own values, or by zeros.
+
+    With N the size of the axis, position v of the longer axis holds x[v − low] where 0 <= v − low < N, and outside it
+
+        CIRCULAR    x[(v − low) mod N]          c d | a b c d | a b
+        REFLECT     mirrored at the end element d c | b [a b c d] c | b a: the end itself is not repeated
+        SYMMETRIC   mirrored at the end's edge  b a | a b c d | d c
+        REPLICATE   the end element             a a | a b c d | d d
+        ZERO        0; here negative sizes crop
+    """
+
+    axis: int  # among the spatial ones
+    mode: str
+    low: int
+    high: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +72,8 @@ class Window:
     """A window sliding over the spatial axes of an input; one int (or pair) per axis in every field.
 
     `overhang` is the part of the high padding that only ceil_mode added: the formulas treat it as padding, the
-    divisor of an average does not count it.
+    divisor of an average does not count it. `borders` are what makes the input that the window slides over, of size
+    `input_size`, from the op's own one, of size `own_size`: nothing, but for the padding kinds that repeat values.
 
     >>> window = Window(input_size=(5,), window_size=(3,), strides=(2,), dilation=(1,), padding=((0, 0),),
     ...                 overhang=(0,))
@@ -60,6 +87,15 @@ class Window:
     dilation: tuple[int, ...]
     padding: tuple[Pad, ...]
     overhang: tuple[int, ...]
+    borders: tuple[Border, ...] = ()
+
+    @functools.cached_property
+    def own_size(self) -> tuple[int, ...]:
+        """The sizes of the op's input: `input_size` without the borders."""
+        sizes = list(self.input_size)
+        for border in self.borders:
+            sizes[border.axis] -= border.low + border.high
+        return tuple(sizes)
 
     @property
     def ndim(self) -> int:
@@ -181,6 +217,108 @@ def pool_window(
     return _window(input_size, window, "window", strides, padding, dilation, ceil_mode=ceil_mode)
 
 
+def transpose_window(
+    output_size: Sequence[int],
+    kernel_size: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    output_padding: int | Sequence[int] = 0,
+    name: str = "kernel_size",
+) -> Window:
+    """The window of the convolution with these options whose output has these sizes: that of a transposed convolution.
+
+    With strides there are s inputs N that the convolution takes to the same output O. With the padding given in numbers
+    (or "VALID", "FULL", "CAUSAL") N is the smallest of them, s(O−1) + d(R−1) + 1 − l − h, plus output_padding, which is
+    0 to s − 1; with the kinds for which O = ceil(N/s) it is the largest, s·O, plus output_padding, 1 − s to 0.
+
+    Raises:
+        ValueError: an option is out of range, or nothing would be left of the input.
+        TypeError: an option has the wrong type.
+
+    >>> transpose_window((4,), 3, strides=2, padding="SAME").own_size, transpose_window((4,), 3, strides=2).own_size
+    ((8,), (9,))
+    """
+    output_size = per_axis("output_size", output_size, len(output_size), minimum=0)
+    ndim = len(output_size)
+    sizes = per_axis(name, kernel_size, ndim, minimum=1)
+    strides = per_axis("strides", strides, ndim, minimum=1)
+    dilation = per_axis("dilation", dilation, ndim, minimum=1)
+    extra = per_axis("output_padding", output_padding, ndim, minimum=None)
+    input_size = []
+    for axis, (kind, o, r, s, d, more) in enumerate(
+        zip(_padding_kinds(padding, ndim), output_size, sizes, strides, dilation, extra, strict=True)
+    ):
+        extent = d * (r - 1) + 1
+        rounded_up = isinstance(kind, str) and kind.upper() in ("SAME", "SAME_LOWER", *BORDER_KINDS)
+        least, most = (1 - s, 0) if rounded_up else (0, s - 1)
+        if not least <= more <= most:
+            raise ValueError(
+                f"output_padding: got {more} on spatial axis {axis}, expected {least} to {most} for padding {kind!r} "
+                f"and stride {s}: the sizes that a convolution with stride {s} takes to the same output"
+            )
+        if rounded_up:
+            n = s * o + more
+        else:
+            low, high = _pad_of_axis(kind, 0, extent, s)
+            n = s * (o - 1) + extent - low - high + more
+        if o > 0 and n < 1:
+            raise ValueError(
+                f"padding: got {kind!r} on spatial axis {axis}, which leaves an output of size {n} for an input of "
+                f"size {o} and a window that spans {extent} positions; expected at least 1: use less padding"
+            )
+        input_size.append(n if o > 0 else 0)
+    return _window(input_size, sizes, name, strides, padding, dilation, ceil_mode=False)
+
+
+def pad_borders(
+    input_size: Sequence[int],
+    pads: int | Sequence[int | Pad],
+    mode: str | Sequence[str],
+) -> tuple[Border, ...]:
+    """The borders that `pad` puts on spatial axes of these sizes: pads and mode are one for all axes or one per axis.
+
+    Raises:
+        ValueError: a mode that does not exist, or an axis too short for it. TypeError: an option has the wrong type.
+    """
+    ndim = len(input_size)
+    modes = (mode,) * ndim if isinstance(mode, str) else tuple(mode)
+    if len(modes) != ndim or not all(isinstance(m, str) and m.upper() in PAD_MODES for m in modes):
+        raise ValueError(
+            f"mode: got {mode!r}, expected one of {', '.join(map(repr, PAD_MODES))}, or {ndim} of them, one per "
+            "spatial axis"
+        )
+    borders = []
+    for axis, (kind, n, m) in enumerate(zip(_padding_kinds(pads, ndim, "pads"), input_size, modes, strict=True)):
+        if isinstance(kind, str):
+            raise TypeError(f"pads: got {kind!r}, expected an int or a (low, high) pair of ints: the kind goes to mode")
+        low, high = _pad_of_axis(kind, n, 1, 1)
+        border = Border(axis, m.upper(), low, high)
+        if border.mode == "ZERO":
+            if n + low + high < 0 or low < -n or high < -n:
+                raise ValueError(f"pads: got ({low}, {high}) on spatial axis {axis} of size {n}, expected to crop less")
+        else:
+            _check_border("pads", border, n)
+        borders.append(border)
+    return tuple(borders)
+
+
+def _check_border(name: str, border: Border, n: int) -> None:
+    axis, mode, low, high = border
+    if min(low, high) < 0:
+        raise ValueError(
+            f"{name}: got ({low}, {high}) on spatial axis {axis} with {mode!r}, expected numbers of at least 0: crop "
+            "with mode 'ZERO', or with a slice"
+        )
+    most = {"CIRCULAR": n, "REFLECT": n - 1, "SYMMETRIC": n}.get(mode, max(low, high) if n else 0)
+    if max(low, high) > most:
+        raise ValueError(
+            f"{name}: got {mode!r} with ({low}, {high}) positions on spatial axis {axis} of size {n}, expected at most "
+            f"{max(most, 0)}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
+        )
+
+
 def _window(input_size, window_size, size_name, strides, padding, dilation, *, ceil_mode) -> Window:
     input_size = per_axis("input_size", input_size, len(input_size), minimum=0)
     ndim = len(input_size)
@@ -189,6 +327,14 @@ def _window(input_size, window_size, size_name, strides, padding, dilation, *, c
     dilation = per_axis("dilation", dilation, ndim, minimum=1)
     extent = [d * (r - 1) + 1 for d, r in zip(dilation, sizes, strict=True)]
     pads = _resolve_padding(padding, input_size, extent, strides)
+    borders = []
+    for axis, kind in enumerate(_padding_kinds(padding, ndim)):
+        if isinstance(kind, str) and kind.upper() in BORDER_KINDS:
+            border = Border(axis, kind.upper(), *(pads[axis] if input_size[axis] else (0, 0)))
+            _check_border("padding", border, input_size[axis])
+            pads[axis] = (0, 0)
+            borders.append(border)
+            input_size = (*input_size[:axis], input_size[axis] + border.low + border.high, *input_size[axis + 1 :])
     overhang = [0] * ndim
     for axis, (n, (low, high), e, s) in enumerate(zip(input_size, pads, extent, strides, strict=True)):
         room = n + low + high - e
@@ -210,25 +356,30 @@ def _window(input_size, window_size, size_name, strides, padding, dilation, *, c
                 last -= s
             overhang[axis] = max(0, last - room)
     padding_ = tuple((low, high + extra) for (low, high), extra in zip(pads, overhang, strict=True))
-    return Window(input_size, sizes, strides, dilation, padding_, tuple(overhang))
+    return Window(input_size, sizes, strides, dilation, padding_, tuple(overhang), tuple(borders))
 
 
 def _resolve_padding(padding, input_size, extent, strides) -> list[Pad]:
     """Padding in any of its notations as one (low, high) pair per axis."""
-    ndim = len(input_size)
-    if isinstance(padding, str) or _is_int(padding):
-        kinds = [padding] * ndim
-    elif isinstance(padding, Sequence):
-        kinds = list(padding)
-        if len(kinds) != ndim:
-            hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
-            raise ValueError(
-                f"padding: got {padding!r}, which has {len(kinds)} entries, expected one entry per spatial axis "
-                f"({ndim}), each {_PADDING_KINDS}{hint}"
-            )
-    else:
-        raise TypeError(f"padding: got {padding!r}, expected {_PADDING_KINDS}, or a sequence of one of these per axis")
+    kinds = _padding_kinds(padding, len(input_size))
     return [_pad_of_axis(*axis) for axis in zip(kinds, input_size, extent, strides, strict=True)]
+
+
+def _padding_kinds(padding, ndim: int, name: str = "padding") -> list:
+    """Padding as one entry per axis, each still in any of its notations."""
+    expected = _PADDING_KINDS if name == "padding" else "an int or a (low, high) pair of ints"
+    if isinstance(padding, str) or _is_int(padding):
+        return [padding] * ndim
+    if not isinstance(padding, Sequence):
+        raise TypeError(f"{name}: got {padding!r}, expected {expected}, or a sequence of one of these per axis")
+    kinds = list(padding)
+    if len(kinds) != ndim:
+        hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
+        raise ValueError(
+            f"{name}: got {padding!r}, which has {len(kinds)} entries, expected one entry per spatial axis "
+            f"({ndim}), each {expected}{hint}"
+        )
+    return kinds
 
 
 def _pad_of_axis(kind, n: int, extent: int, s: int) -> Pad:
@@ -241,6 +392,12 @@ def _pad_of_axis(kind, n: int, extent: int, s: int) -> Pad:
             total = max((-(-n // s) - 1) * s + extent - n, 0)
             small, large = total // 2, total - total // 2
             return (small, large) if name == "SAME" else (large, small)
+        if name == "FULL":
+            return extent - 1, extent - 1
+        if name == "CAUSAL":
+            return extent - 1, 0
+        if name in BORDER_KINDS:  # so that the output size is ceil(N/s), wherever the input ends
+            return (extent - 1) // 2, extent // 2
         raise ValueError(f"padding: got {kind!r}, expected {_PADDING_KINDS}")
     if _is_int(kind):
         return operator.index(kind), operator.index(kind)
@@ -251,9 +408,11 @@ def _pad_of_axis(kind, n: int, extent: int, s: int) -> Pad:
     raise TypeError(f"padding: got {kind!r} for one axis, expected {_PADDING_KINDS}")
 
 
-def per_axis(name: str, value, ndim: int, *, minimum: int) -> tuple[int, ...]:
+def per_axis(name: str, value, ndim: int, *, minimum: int | None) -> tuple[int, ...]:
     """An option given as one int, or as one int per spatial axis, as a tuple with one int per axis."""
-    expected = f"expected an int, or {ndim} ints (one per spatial axis), each at least {minimum}"
+    expected = f"expected an int, or {ndim} ints (one per spatial axis)"
+    if minimum is not None:
+        expected += f", each at least {minimum}"
     if _is_int(value):
         values = (operator.index(value),) * ndim
     elif isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_int, value)):
@@ -262,7 +421,7 @@ def per_axis(name: str, value, ndim: int, *, minimum: int) -> tuple[int, ...]:
         raise TypeError(f"{name}: got {value!r}, {expected}")
     if len(values) != ndim:
         raise ValueError(f"{name}: got {value!r}, which has {len(values)} entries, {expected}")
-    if any(v < minimum for v in values):
+    if minimum is not None and any(v < minimum for v in values):
         raise ValueError(f"{name}: got {value!r}, {expected}")
     return values
 

@@ -12,6 +12,9 @@ and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
+
+The padding kinds that repeat the input's values are the same for all of them: `border` makes the longer input before,
+and the adjoint of that after. It is here, so that no rule and no algorithm knows of it.
 """
 
 import math
@@ -20,8 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms import canonical, reference, rows, taps, xla
-from jaxconv.algorithms.dtypes import tap_dtype
+from jaxconv.algorithms import border, canonical, reference, rows, taps, xla
+from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
 __all__ = [
     "conv",
@@ -39,22 +42,25 @@ def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k], as an array of this dtype."""
     if not (x.size and w.size):  # a sum over nothing
         return _zeros((x.shape[0], *window.output_size, w.shape[-1]), dtype, x, w)
-    return _contract("conv", x, w, window, groups, precision, dtype)
+    return _contract("conv", border.extend(x, window.borders), w, window, groups, precision, dtype)
 
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k], as an array of this dtype."""
-    shape = (dy.shape[0], *window.input_size, w.shape[-2] * groups)
+    shape = (dy.shape[0], *window.own_size, w.shape[-2] * groups)
     if not (dy.size and w.size and 0 not in shape):
         return _zeros(shape, dtype, dy, w)
-    return _contract("input_grad", dy, w, window, groups, precision, dtype)
+    if not window.borders:
+        return _contract("input_grad", dy, w, window, groups, precision, dtype)
+    dx = _contract("input_grad", dy, w, window, groups, precision, accumulator(dtype))
+    return border.reduce(dx, window.borders).astype(dtype)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k], as an array of this dtype."""
     if not (x.size and dy.size):
         return _zeros((*window.window_size, x.shape[-1] // groups, dy.shape[-1]), dtype, x, dy)
-    return _contract("kernel_grad", x, dy, window, groups, precision, dtype)
+    return _contract("kernel_grad", border.extend(x, window.borders), dy, window, groups, precision, dtype)
 
 
 def _zeros(shape, dtype, *like):
@@ -100,30 +106,39 @@ def extremum(x, window, largest):
     if 0 in window.output_size:
         shape = (x.shape[0], *window.output_size, x.shape[-1])
         return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
-    return taps.extremum(x, window, largest)
+    return taps.extremum(border.extend(x, window.borders), window, largest)
 
 
 def extremum_value(x, window, largest):
     """The y of `extremum` alone, for when no gradient is wanted."""
-    return extremum(x, window, largest)[0] if 0 in window.output_size else taps.extremum_value(x, window, largest)
+    if 0 in window.output_size:
+        return extremum(x, window, largest)[0]
+    return taps.extremum_value(border.extend(x, window.borders), window, largest)
 
 
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     if not dy.size:
-        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
-    return taps.extremum_grad(dy, tap, window)
+        return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
+    return _reduced(lambda dy: taps.extremum_grad(dy, tap, window), dy, window)
 
 
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     if not x.size:
         return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
-    return taps.window_sum(x, window)
+    return taps.window_sum(border.extend(x, window.borders), window)
 
 
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     if not dy.size:
-        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
-    return taps.window_sum_grad(dy, window)
+        return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
+    return _reduced(lambda dy: taps.window_sum_grad(dy, window), dy, window)
+
+
+def _reduced(gradient, dy, window):
+    """The gradient of the window's input, brought back through the borders; the ends are added before it is rounded."""
+    if not window.borders:
+        return gradient(dy)
+    return border.reduce(gradient(dy.astype(accumulator(dy.dtype))), window.borders).astype(dy.dtype)
