@@ -10,9 +10,10 @@ T is linear in each argument, so its partial derivatives are the whole story:
     (2) conv_input_grad   dx[n,u,c] = dT/dx   = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]
     (3) conv_kernel_grad  dw[i,c,k] = dT/dw   = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]
 
-and the derivative of any of the three with respect to one of its arguments is another of the three. `conv_transpose` is
-(2) with the input size worked out, and a bias. An input position outside [0, N) counts as zero. Where (2) and (3) come from: in (1), x[n,u,c] meets w[i,c,k] in the y[n,p,k] with
-s·p + d·i − l = u and in no other; multiply by dy[n,p,k] and sum over what u, or i, does not fix.
+and the derivative of any of the three with respect to one of its arguments is another of the three; `conv_transpose` is
+(2) with the input size worked out, and a bias. An input position outside [0, N) counts as zero. Where (2) and (3) come
+from: in (1), x[n,u,c] meets w[i,c,k] in the y[n,p,k] with s·p + d·i − l = u and in no other; multiply by dy[n,p,k] and
+sum over what u, or i, does not fix.
 
 (2) is a convolution of dy, dilated by s, with w reversed; (3) is one of x with dy, dilated by s, as the kernel. Their
 paddings are `geometry.Window.input_grad_padding` and `.kernel_grad_padding`; how they are computed is up to
@@ -354,7 +355,7 @@ def _conv_transpose_fwd(call: Call, x, w, b):
 
 
 def _conv_transpose_bwd(call: Call, saved, dy):
-    # y = dT(·, w, x)/d· is T's coefficient of its first argument, and x stands in the third; dy takes the first's place:
+    # y is what T(·, w, x) multiplies its first argument by; x stands in the third. dy takes the first's place:
     #   dx[n,p,k] = dT(dy, w, x)/dx           (1)
     #   dw[i,c,k] = dT(dy, w, x)/dw           (3)
     #   db[c]     = sum_{n,u} dy[n,u,c]
@@ -458,9 +459,7 @@ def conv_transpose(
         )
     outputs = w.shape[-2] * groups
     if b is not None and b.shape != (outputs,):
-        raise ValueError(
-            f"b: got shape {b.shape}, expected ({outputs},), one per output channel: w {w.shape}, {groups=}"
-        )
+        raise ValueError(f"b: got shape {b.shape}, expected ({outputs},), one per output channel")
     window = transpose_window(
         size,
         w.shape[:-2],

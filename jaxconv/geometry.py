@@ -17,7 +17,7 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "Border",
@@ -478,7 +478,7 @@ def layout_of(name: str, shape: Sequence[int], spatial_ndim: int, data_format: D
     return result
 
 
-def spatial_ndim_of(name: str, sizes: int | Sequence[int], ndim: int) -> int:
+def spatial_ndim_of(name: str, sizes: int | Sequence[Any], ndim: int) -> int:
     """How many spatial axes an option with one size per axis speaks of, in an array with ndim axes.
 
     An int speaks of every axis between the first, the batch, and the channels.

@@ -220,7 +220,7 @@ def separable_conv(
     options = {"strides": strides, "padding": padding, "dilation": dilation}
     if w.ndim >= 2 and (v.ndim != 2 or v.shape[0] != w.shape[-2] * w.shape[-1]):
         raise ValueError(
-            f"v: got shape {v.shape}, expected (C·M, K) with C·M = {w.shape[-2]}·{w.shape[-1]}, for w of shape {w.shape}"
+            f"v: got shape {v.shape}, expected (C·M, K) with C·M = {w.shape[-2]}·{w.shape[-1]}, for w {w.shape}"
         )
     _check_bias(b, v.shape[-1])
     call = _prepare(x, w, options, flip_kernel, data_format, precision, preferred_element_type)
@@ -241,4 +241,4 @@ def _prepare(x, w, options, flip_kernel, data_format, precision, preferred_eleme
         )
     window = conv_window(input_size, w.shape[:-2], name="w", **options)
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return Call(window, max(1, channels), bool(flip_kernel), layout, precision, dtype)
+    return Call(window, channels, bool(flip_kernel), layout, precision, dtype)

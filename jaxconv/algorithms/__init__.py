@@ -13,6 +13,8 @@ and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
 
+Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the module patches.
+
 The padding kinds that repeat the input's values are the same for all of them: `border` makes the longer input before,
 and the adjoint of that after. It is here, so that no rule and no algorithm knows of it.
 """
@@ -24,6 +26,7 @@ from jax import lax
 
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import border, canonical, reference, rows, taps, xla
+from jaxconv.algorithms import patches as patches_
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
 __all__ = [
@@ -31,8 +34,10 @@ __all__ = [
     "extremum",
     "extremum_grad",
     "extremum_value",
+    "fold",
     "input_grad",
     "kernel_grad",
+    "patches",
     "window_sum",
     "window_sum_grad",
 ]
@@ -59,7 +64,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k], as an array of this dtype."""
     if not (x.size and dy.size):
-        return _zeros((*window.window_size, x.shape[-1] // groups, dy.shape[-1]), dtype, x, dy)
+        return _zeros((*window.window_size, x.shape[-1] // max(1, groups), dy.shape[-1]), dtype, x, dy)
     return _contract("kernel_grad", border.extend(x, window.borders), dy, window, groups, precision, dtype)
 
 
@@ -135,6 +140,21 @@ def window_sum_grad(dy, window):
     if not dy.size:
         return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
     return _reduced(lambda dy: taps.window_sum_grad(dy, window), dy, window)
+
+
+def patches(x, window):
+    """rows[n, p, i, c] = x[n, s·p + d·i − l, c], every tap of every window, as (N, *output, R, C)."""
+    if not x.size:
+        return _zeros((x.shape[0], *window.output_size, window.tap_count, x.shape[-1]), x.dtype, x)
+    return patches_.patches(border.extend(x, window.borders), window)
+
+
+def fold(rows, window):
+    """x[n,u,c] = sum_{p,i : s·p + d·i − l = u} rows[n, p, i, c], the adjoint of patches."""
+    if not rows.size:
+        return _zeros((rows.shape[0], *window.own_size, rows.shape[-1]), rows.dtype, rows)
+    x = patches_.fold(rows.astype(accumulator(rows.dtype)), window)
+    return border.reduce(x, window.borders).astype(rows.dtype)
 
 
 def _reduced(gradient, dy, window):

@@ -56,14 +56,15 @@ def extremum_value(x, window, largest):
 
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
-    shifts, taps_at, shape = _shifts(dy.shape, window)
+    moves, taps_at, shape = shifts(dy.shape, window)
     dy_at, tap_at = (_shift_views(a, window, shape) for a in (dy, tap))
+    table = jnp.asarray(taps_at, tap_dtype(window))
 
     def add(dx, number, shift):
-        won = tap_at(shift) == _over_period(taps_at[number], shape)
+        won = tap_at(shift) == _over_period(table[number], shape)
         return dx + jnp.where(won, dy_at(shift), 0).astype(dx.dtype)
 
-    return _from_periods(fold(add, jnp.zeros(shape, accumulator(dy.dtype)), shifts), window).astype(dy.dtype)
+    return from_periods(fold(add, jnp.zeros(shape, accumulator(dy.dtype)), moves), window).astype(dy.dtype)
 
 
 def window_sum(x, window):
@@ -89,16 +90,17 @@ def _sum(x, window):
 
 
 def _sum_grad(dy, window):
-    shifts, taps_at, shape = _shifts(dy.shape, window)
+    moves, taps_at, shape = shifts(dy.shape, window)
     dy_at = _shift_views(dy, window, shape)
+    table = jnp.asarray(taps_at, tap_dtype(window))
 
     def add(dx, number, shift):
-        return dx + jnp.where(_over_period(taps_at[number], shape) != window.tap_count, dy_at(shift), 0)
+        return dx + jnp.where(_over_period(table[number], shape) != window.tap_count, dy_at(shift), 0)
 
-    return _from_periods(fold(add, jnp.zeros(shape, dy.dtype), shifts), window)
+    return from_periods(fold(add, jnp.zeros(shape, dy.dtype), moves), window)
 
 
-def _shifts(dy_shape, window):
+def shifts(dy_shape, window):
     """The shifts m, the tap that each makes reach each position of a period, and the shape of dx in periods.
 
     Returns the list of m, one int per axis; an array (shift, *strides) of tap numbers, tap_count where there is no tap;
@@ -111,7 +113,7 @@ def _shifts(dy_shape, window):
         valid = (offset % d == 0) & (offset < extent)
         counts.append(count)
         reached.append(np.where(valid, offset // d, -1))
-    shifts, taps_at = [], []
+    moves, taps_at = [], []
     for shift in itertools.product(*map(range, counts)):
         number = np.zeros((), int)
         exists = np.ones((), bool)
@@ -119,7 +121,7 @@ def _shifts(dy_shape, window):
             number = np.add.outer(number * size, table[m])
             exists = np.logical_and.outer(exists, table[m] >= 0)
         if exists.any():
-            shifts.append(shift)
+            moves.append(shift)
             taps_at.append(np.where(exists, number, window.tap_count))
     periods = [
         max(1, min(o + count - 1, -(-(n + low) // s)))  # as far as the windows reach, or the input
@@ -128,7 +130,7 @@ def _shifts(dy_shape, window):
         )
     ]
     split = itertools.chain.from_iterable(zip(periods, window.strides, strict=True))
-    return shifts, jnp.asarray(np.stack(taps_at), tap_dtype(window)), (dy_shape[0], *split, dy_shape[-1])
+    return moves, np.stack(taps_at), (dy_shape[0], *split, dy_shape[-1])
 
 
 def _shift_views(a, window, shape):
@@ -152,7 +154,7 @@ def _over_period(table, shape):
     return lax.broadcast_in_dim(table, shape, range(2, len(shape) - 1, 2))
 
 
-def _from_periods(dx, window):
+def from_periods(dx, window):
     """(N, Q, s, Q, s, ..., C) as (N, *input, C): position v = s·q + r of the padded input is position v − l of x."""
     dx = dx.reshape(dx.shape[0], *map(math.prod, zip(dx.shape[1:-1:2], dx.shape[2:-1:2], strict=True)), dx.shape[-1])
     config = [

@@ -27,6 +27,8 @@ def plain_conv(
     x = x.reshape(math.prod(batch), *x.shape[nb:])
     if flip_kernel:
         w = jnp.flip(w, range(ndim))
+    if _has_names(padding):
+        x, padding = _padded(x, w, padding, dilation)
     if not isinstance(padding, str):
         pairs = [(padding, padding)] * ndim if isinstance(padding, int) else [tuple(p) for p in padding]
         # Explicitly: the gradient of lax's convolution aborts XLA:CPU for some negative paddings.
@@ -44,6 +46,32 @@ def plain_conv(
     )
     y = y.reshape(*batch, *y.shape[1:])
     return jnp.moveaxis(y, -1, nb) if data_format == "channels_first" else y
+
+
+def _has_names(padding) -> bool:
+    kinds = [padding] if isinstance(padding, str) else padding if isinstance(padding, (list, tuple)) else []
+    return any(isinstance(kind, str) and kind not in ("SAME", "SAME_LOWER", "VALID") for kind in kinds)
+
+
+_NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
+
+
+def _padded(x, w, padding, dilation):
+    """x padded along the axes that have a kind of their own, and the padding left to do."""
+    ndim = w.ndim - 2
+    kinds = [padding] * ndim if isinstance(padding, str) else list(padding)
+    for axis, (kind, r, d) in enumerate(zip(kinds, w.shape, _each(dilation, ndim), strict=False)):
+        total = d * (r - 1)
+        if isinstance(kind, str):
+            low = total // 2 if kind in _NUMPY_MODES else total
+            high = 0 if kind == "CAUSAL" else total - low if kind in _NUMPY_MODES else total
+            pads = [(0, 0)] * x.ndim
+            pads[axis + 1] = (low, high)
+            x = jnp.pad(x, pads, _NUMPY_MODES.get(kind, "constant"))
+            kinds[axis] = (0, 0)
+        elif isinstance(kind, int):
+            kinds[axis] = (kind, kind)
+    return x, kinds
 
 
 def _each(value, ndim) -> tuple[int, ...]:
@@ -156,6 +184,23 @@ _CONVS = [
         {"strides": (1, 2, 1), "padding": "SAME", "groups": 2},
         bias=True,
     ),
+    _Conv(
+        "circular and reflected, stride 2",
+        (2, 7, 8, 2),
+        (4, 3),
+        3,
+        {"padding": ("CIRCULAR", "REFLECT"), "strides": 2, "dilation": (1, 2)},
+        bias=True,
+        quick=True,
+    ),
+    _Conv(
+        "symmetric and replicated",
+        (2, 2, 6, 7),
+        (5, 4),
+        3,
+        {"padding": ("SYMMETRIC", "REPLICATE"), "strides": (1, 3), "data_format": "channels_first"},
+    ),
+    _Conv("FULL and CAUSAL", (2, 5, 6, 2), (3, 4), 3, {"padding": ("FULL", "CAUSAL"), "strides": 2}, all_ops=False),
     _Conv("4-D", (1, 4, 3, 4, 3, 2), (2, 2, 1, 2), 2, {"padding": ((1, 0), (0, 0), (0, 1), (1, 1))}, all_ops=False),
     _Conv("size-1 axes", (1, 1, 1, 1), (1, 1), 1, bias=True),
     _Conv("one channel in, long sums", (64, 28, 28, 1), (3, 3), 8, {"padding": "SAME"}, bias=True, all_ops=False),
@@ -209,9 +254,94 @@ _CONVS = [
 ]
 
 
+# --- conv_transpose ---
+
+
+@dataclasses.dataclass(frozen=True)
+class _Transposed:
+    """A transposed convolution: the adjoint, by JAX, of the plain convolution of an output of this size."""
+
+    name: str
+    x: Shape
+    kernel: Shape
+    features: int  # of the output
+    output: Shape
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    bias: bool = False
+    thorough: bool = False
+    quick: bool = False
+    timed: Shape | None = None
+
+    def case(self) -> Case:
+        options = dict(self.options)
+        forward = {key: value for key, value in options.items() if key != "output_padding"}
+        first = options.get("data_format") == "channels_first"
+        ndim = len(self.kernel)
+        groups = options.get("groups", 1)
+
+        def shape(x: Shape) -> tuple[Shape, ...]:
+            inputs = x[-ndim - 1] if first else x[-1]
+            w = (*self.kernel, self.features // groups, inputs)
+            return (x, w, (self.features,)) if self.bias else (x, w)
+
+        def plain(x, w, b=None):
+            batch = x.shape[: x.ndim - ndim - 1]
+            # The timed layers double the size; the others say how large the output is.
+            size = self.output if x.shape == self.x else tuple(2 * n for n in x.shape[-ndim - 1 : -1])
+            channels = (self.features, *size) if first else (*size, self.features)
+            y = jax.vjp(lambda a: plain_conv(a, w, **forward), jnp.zeros((*batch, *channels), x.dtype))[1](x)[0]
+            if b is None:
+                return y
+            return y + jnp.broadcast_to(b.reshape(-1, *(1,) * ndim) if first else b, y.shape)
+
+        op = functools.partial(jaxconv.conv_transpose, **options)
+        timing = shape(self.timed) if self.timed else None
+        return Case(
+            "conv_transpose",
+            self.name,
+            lambda *a: op(*a),
+            plain,
+            shape(self.x),
+            thorough=self.thorough,
+            quick=self.quick,
+            timing=timing,
+        )
+
+
+_TRANSPOSED = [
+    _Transposed(
+        "every option",
+        (2, 6, 4, 3),
+        (3, 2),
+        4,
+        (9, 7),
+        {**_EVERYTHING, "output_padding": (1, 2)},
+        bias=True,
+        thorough=True,
+        quick=True,
+    ),
+    _Transposed("plain", (2, 4, 3, 3), (3, 2), 2, (6, 4), bias=True),
+    _Transposed("SAME, stride 2", (2, 3, 4, 3), (3, 3), 2, (6, 8), {"strides": 2, "padding": "SAME"}),
+    _Transposed("circular, stride 2", (2, 3, 4, 3), (4, 3), 2, (6, 8), {"strides": 2, "padding": "CIRCULAR"}),
+    _Transposed("stride beyond the window", (1, 3, 3, 2), (2, 1), 3, (13, 8), {"strides": (5, 3), "output_padding": 1}),
+    _Transposed("FULL", (2, 9, 3), (4,), 2, (6,), {"padding": "FULL"}),
+    _Transposed("depthwise", (1, 4, 3, 3), (3, 3), 3, (7, 5), {"strides": 2, "padding": 1, "groups": 3}),
+    _Transposed("3-D", (1, 2, 3, 2, 4), (2, 3, 2), 2, (4, 7, 4), {"strides": 2}),
+    _Transposed(
+        "DCGAN",
+        (1, 8, 8, 64),
+        (4, 4),
+        32,
+        (16, 16),
+        {"strides": 2, "padding": "SAME"},
+        timed=(32, 16, 16, 256),
+    ),
+]
+
+
 def cases() -> list[Case]:
     """The cases of this module's ops."""
-    return [case for conv in _CONVS for case in conv.cases()]
+    return [case for conv in _CONVS for case in conv.cases()] + [transposed.case() for transposed in _TRANSPOSED]
 
 
 def _conv(x, w):
@@ -285,6 +415,36 @@ EDGES: dict[str, tuple[Edge, ...]] = {
             (column(1, 1), _TWO),
             column(2, 3, 0, 2, 3, 0),
             (column(5, 5), _TWO * 0 + 2),
+        ),
+    ),
+    "conv_transpose": (
+        Edge(
+            "an empty batch: dw and db are 0",
+            lambda x, w, b: jaxconv.conv_transpose(x[:0], w, b),
+            (column(1, 2), _TWO, np.ones(1)),
+            np.zeros((0, 3, 1)),
+            (column(0, 0), 0 * _TWO, np.zeros(1)),
+        ),
+        Edge(
+            "positions that no window reads",
+            lambda x, w: jaxconv.conv_transpose(x, w, strides=3, output_padding=1),
+            (column(1, 1), _TWO),
+            column(2, 3, 0, 2, 3, 0),
+            (column(5, 5), _TWO * 0 + 2),
+        ),
+        Edge(
+            "inf in x",
+            lambda x, w: jaxconv.conv_transpose(x, w),
+            (column(inf, 1), _TWO),
+            column(inf, inf, 3),
+            (column(5, 5), np.asarray([inf, inf]).reshape(2, 1, 1)),
+        ),
+        Edge(
+            "an empty axis",
+            lambda x, w: jaxconv.conv_transpose(x[:, :0], w),
+            (column(1, 2), _TWO),
+            np.zeros((1, 0, 1)),
+            (column(0, 0), 0 * _TWO),
         ),
     ),
     "conv_kernel_grad": (
