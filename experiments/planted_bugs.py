@@ -525,7 +525,7 @@ def _global_avg_narrow(call, x):
     return (_narrow_sum(flat, 1) / max(1, call.flat_shape[1])).reshape(call.output_shape)
 
 
-def _narrow_normaliser(x, axis):
+def _narrow_normaliser(x, axis, mask=None):
     largest = jnp.max(x, axis, keepdims=True)
     return largest, jnp.expand_dims(_narrow_sum(jnp.exp(x - largest), axis[0]), axis)
 
@@ -867,21 +867,21 @@ MUTATIONS = (
         "softmax without the sum",
         "softmax",
         _ROWS,
-        {"activation:_softmax_bwd": _instead(lambda axis, y, dy: (y * dy,))},
+        {"softmax:_softmax_bwd": _instead(lambda axis, saved, dy: (saved[0] * dy, None))},
     ),
     Mutation(
         "softmax's sum in the narrow dtype",
         "softmax",
         Point("ImageNet classes", "bfloat16"),
-        {"activation:row_normaliser": _instead(_narrow_normaliser)},
+        {"softmax:row_normaliser": _instead(_narrow_normaliser)},
     ),
     Mutation(
         "log_softmax not multiplied by the sum of dy",
         "log_softmax",
         _ROWS,
         {
-            "activation:_log_softmax_bwd": _instead(
-                lambda axis, saved, dy: (dy - probabilities(*saved).astype(dy.dtype),)
+            "softmax:_log_softmax_bwd": _instead(
+                lambda axis, saved, dy: (dy - probabilities(*saved[:3]).astype(dy.dtype), None)
             )
         },
     ),

@@ -4,7 +4,38 @@ The ops stand here; nets are built with `jaxconv.layers` and trained with `jaxco
 own, are checked with `jaxconv.verification`.
 """
 
-from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
+from jaxconv.activation import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hard_shrink,
+    hard_sigmoid,
+    hard_silu,
+    hard_swish,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    log1mexp,
+    log_sigmoid,
+    mish,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    soft_shrink,
+    soft_sign,
+    softplus,
+    sparse_plus,
+    sparse_sigmoid,
+    squareplus,
+    swish,
+    tanh,
+    tanh_shrink,
+    threshold,
+)
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
 from jaxconv.linear import dense, flatten
@@ -13,11 +44,13 @@ from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.separable import depthwise_conv, separable_conv
+from jaxconv.softmax import gumbel_softmax, log_softmax, logmeanexp, logsumexp, softmax, softmin
 from jaxconv.transform import autodiff
 
 __all__ = [
     "autodiff",
     "avg_pool",
+    "celu",
     "conv",
     "conv_general_dilated",
     "conv_input_grad",
@@ -27,23 +60,52 @@ __all__ = [
     "dense",
     "depth_to_space",
     "depthwise_conv",
+    "elu",
     "flatten",
     "fold",
+    "gelu",
     "global_avg_pool",
     "global_max_pool",
+    "glu",
+    "gumbel_softmax",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "identity",
     "leaky_relu",
+    "log1mexp",
+    "log_sigmoid",
     "log_softmax",
+    "logmeanexp",
+    "logsumexp",
     "max_pool",
     "min_pool",
+    "mish",
     "pad",
+    "prelu",
     "relu",
+    "relu6",
+    "selu",
     "separable_conv",
     "sigmoid",
+    "silu",
+    "soft_shrink",
+    "soft_sign",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmin",
+    "softplus",
     "space_to_depth",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
     "sum_pool",
+    "swish",
     "tanh",
+    "tanh_shrink",
+    "threshold",
 ]
 __version__ = "0.1.0"

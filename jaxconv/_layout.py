@@ -26,3 +26,10 @@ def from_plain(layout: Layout, shape, a):
 def along(b, axis: int, shape):
     """A vector along one axis of an array of this shape."""
     return lax.broadcast_in_dim(b, shape, (axis % len(shape),))
+
+
+def summed_to(a, shape):
+    """The sum of a over the axes along which an array of this shape was repeated to have a's: the adjoint of that."""
+    extra = a.ndim - len(shape)
+    repeated = [extra + axis for axis, size in enumerate(shape) if size == 1]
+    return jnp.sum(a, (*range(extra), *repeated)).reshape(shape)

@@ -1,4 +1,4 @@
-"""What softmax, log_softmax and the cross-entropies share: a row's normaliser, and axes checked."""
+"""What the softmax family and the cross-entropies share: a row's normaliser, and axes checked."""
 
 import operator
 from collections.abc import Sequence
@@ -12,11 +12,19 @@ from jaxconv.algorithms.dtypes import accumulator
 Axis = tuple[int, ...]
 
 
-def row_normaliser(x, axis: Axis):
-    """The maximum m of every row along axis, and sum_j exp(x_j − m), both with the axis kept, in at least float32."""
+def row_normaliser(x, axis: Axis, mask=None):
+    """The maximum m of every row along axis, and sum_j exp(x_j − m), both with the axis kept, in at least float32.
+
+    With a mask, of x's shape, over the entries that it selects; 0 and 1 for a row that has none.
+    """
     x = x.astype(accumulator(x.dtype))
+    x = x if mask is None else jnp.where(mask, x, -jnp.inf)
     largest = lax.stop_gradient(jnp.max(x, axis, keepdims=True, initial=-jnp.inf))
-    return largest, jnp.sum(jnp.exp(x - largest), axis, keepdims=True)
+    if mask is None:
+        return largest, jnp.sum(jnp.exp(x - largest), axis, keepdims=True)
+    some = jnp.any(mask, axis, keepdims=True)
+    largest = jnp.where(some, largest, 0)
+    return largest, jnp.where(some, jnp.sum(jnp.exp(x - largest), axis, keepdims=True), 1)
 
 
 def probabilities(x, largest, total, factor: Any = 1.0):

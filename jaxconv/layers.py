@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
-from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
+from jaxconv.activation import leaky_relu, relu, sigmoid, tanh
 from jaxconv.conv import conv
 from jaxconv.geometry import Padding, Window, check_groups, conv_window, per_axis, pool_window
 from jaxconv.linear import dense, flatten
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.softmax import log_softmax, softmax
 
 __all__ = [
     "Layer",

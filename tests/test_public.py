@@ -25,6 +25,7 @@ OP_MODULES = (
     "patches",
     "pool",
     "separable",
+    "softmax",
 )
 MODULES = sorted(info.name for info in pkgutil.walk_packages(jaxconv.__path__, "jaxconv."))
 

@@ -72,7 +72,7 @@ CHANGING = (
 @pytest.mark.parametrize("name", CHANGING)
 def test_the_library_is_restored(name):
     """Also where the check raises."""
-    names = "conv", "pool", "activation", "linear", "loss", "algorithms", "geometry"
+    names = "conv", "pool", "activation", "softmax", "linear", "loss", "algorithms", "geometry"
     modules = [importlib.import_module(f"jaxconv.{module}") for module in names]
     before, contents = gradients(), [dict(vars(module)) for module in modules]
     with contextlib.suppress(ZeroDivisionError), planted(mutation(name)):

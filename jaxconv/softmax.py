@@ -1,0 +1,542 @@
+"""Softmax and what goes with it: ops along one or several axes, which may leave entries out (`where`)."""
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._layout import summed_to
+from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
+from jaxconv.algorithms.dtypes import accumulator
+
+__all__ = ["gumbel_softmax", "log_softmax", "logmeanexp", "logsumexp", "softmax", "softmin"]
+
+
+# --- what they share: axes and masks ---
+
+
+def _axes(axis: int | Sequence[int] | None, shape) -> Axis:
+    return tuple(range(len(shape))) if axis is None else checked_axis(axis, shape)
+
+
+def _checked_mask(where, shape):
+    """The mask as a boolean array that can be broadcast to this shape, or None."""
+    if where is None:
+        return None
+    mask = jnp.asarray(where)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(f"where: got dtype {mask.dtype}, expected bool: True where an entry counts, as in where=x > 0")
+    if mask.ndim > len(shape) or any(
+        s not in (1, n) for s, n in zip(mask.shape[::-1], tuple(shape)[::-1], strict=False)
+    ):
+        raise ValueError(f"where: got shape {mask.shape}, expected one that can be broadcast to {tuple(shape)}")
+    return mask
+
+
+def _full(mask, shape) -> Any:
+    return None if mask is None else jnp.broadcast_to(mask, shape)
+
+
+def _selected(mask, a, otherwise):
+    """a where the mask is True."""
+    return a if mask is None else jnp.where(jnp.broadcast_to(mask, a.shape), a, otherwise)
+
+
+# --- softmax ---
+
+
+def _softmax_primal(axis: Axis, x, mask):
+    y = probabilities(_selected(mask, x, -jnp.inf), *row_normaliser(x, axis, _full(mask, x.shape)))
+    return _selected(mask, y, 0).astype(x.dtype)
+
+
+_softmax = jax.custom_vjp(_softmax_primal, nondiff_argnums=(0,))
+
+
+def _softmax_fwd(axis: Axis, x, mask):
+    y = _softmax_primal(axis, x, mask)
+    return y, (y, mask)
+
+
+def _softmax_bwd(axis: Axis, saved, dy):
+    # dy_j/dx_i = y_j·([i = j] − y_i):   dx_i = y_i·(dy_i − sum_j dy_j·y_j)
+    y, mask = saved
+    acc = accumulator(y.dtype)
+    y_, dy_ = y.astype(acc), _selected(mask, dy.astype(acc), 0)
+    dx = y_ * (dy_ - jnp.sum(dy_ * y_, axis, keepdims=True))
+    return _selected(mask, dx, 0).astype(y.dtype), None
+
+
+_softmax.defvjp(_softmax_fwd, _softmax_bwd)
+_softmax_jit = jax.jit(_softmax, static_argnums=0)
+
+
+def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+    """Softmax: positive, and of sum 1 along an axis.
+
+    Formula, i and j along the axis:
+        y_i = exp(x_i)/sum_j exp(x_j)
+    Gradient:
+        dx_i = y_i·(dy_i − sum_j dy_j·y_j)
+
+    The largest x_i is subtracted first, so that nothing overflows. Entries of −inf give 0; a NaN or +inf, or a row of
+    nothing but −inf, gives NaN for its row, as in `jax.nn.softmax`.
+
+    With a mask, j runs over the entries where it is True. The others give 0, whatever stands there, NaN too; their dx
+    is 0, and their dy is not looked at. A row without entries gives zeros.
+
+    Args:
+        x: any shape.
+        axis: the axis, or axes, along which y sums to 1; None: all.
+        where: the mask, an array of bool that can be broadcast to x's shape, or None.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: axis out of range or repeated, a mask of another shape. TypeError: x is not a floating array, or
+            where not one of bool.
+
+    Saved for the backward: y; the mask as it is given.
+
+    Reference: J. Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990.
+
+    Example:
+        >>> softmax(jnp.array([0.0, 0.0, 5.0]), where=jnp.array([True, True, False])).tolist()
+        [0.5, 0.5, 0.0]
+    """
+    (x,) = float_arrays(x=x)
+    return _softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+
+
+# --- softmin ---
+
+
+def _softmin_primal(axis: Axis, x, mask):
+    return _softmax_primal(axis, -x, mask)
+
+
+_softmin = jax.custom_vjp(_softmin_primal, nondiff_argnums=(0,))
+
+
+def _softmin_fwd(axis: Axis, x, mask):
+    return _softmax_fwd(axis, -x, mask)
+
+
+def _softmin_bwd(axis: Axis, saved, dy):
+    # y = softmax(−x):   dx_i = −y_i·(dy_i − sum_j dy_j·y_j)
+    dx, _ = _softmax_bwd(axis, saved, dy)
+    return -dx, None
+
+
+_softmin.defvjp(_softmin_fwd, _softmin_bwd)
+_softmin_jit = jax.jit(_softmin, static_argnums=0)
+
+
+def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+    """Softmin: the softmax of −x.
+
+    Formula, i and j along the axis:
+        y_i = exp(−x_i)/sum_j exp(−x_j)
+    Gradient:
+        dx_i = −y_i·(dy_i − sum_j dy_j·y_j)
+
+    Entries of +inf give 0; a NaN or −inf, or a row of nothing but +inf, gives NaN for its row. The mask is that of
+    `softmax`.
+
+    Args:
+        x: any shape.
+        axis: the axis, or axes, along which y sums to 1; None: all.
+        where: the mask, an array of bool that can be broadcast to x's shape, or None.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: axis out of range or repeated, a mask of another shape. TypeError: x is not a floating array, or
+            where not one of bool.
+
+    Saved for the backward: y; the mask as it is given.
+
+    Reference: `torch.nn.functional.softmin`.
+
+    Example:
+        >>> softmin(jnp.array([0.0, jnp.inf, 0.0])).tolist()
+        [0.5, 0.0, 0.5]
+    """
+    (x,) = float_arrays(x=x)
+    return _softmin_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+
+
+# --- log_softmax ---
+
+
+def _log_softmax_primal(axis: Axis, x, mask):
+    return _log_softmax_fwd(axis, x, mask)[0]
+
+
+_log_softmax = jax.custom_vjp(_log_softmax_primal, nondiff_argnums=(0,))
+
+
+def _log_softmax_fwd(axis: Axis, x, mask):
+    largest, total = row_normaliser(x, axis, _full(mask, x.shape))
+    y = _selected(mask, x, 0).astype(total.dtype) - largest - jnp.log(total)
+    return _selected(mask, y, -jnp.inf).astype(x.dtype), (x, largest, total, mask)
+
+
+def _log_softmax_bwd(axis: Axis, saved, dy):
+    # dy_j/dx_i = [i = j] − p_i with p = softmax(x):   dx_i = dy_i − p_i·sum_j dy_j
+    x, largest, total, mask = saved
+    dy_ = _selected(mask, dy.astype(total.dtype), 0)
+    p = probabilities(_selected(mask, x, -jnp.inf), largest, total, jnp.sum(dy_, axis, keepdims=True))
+    return _selected(mask, dy_ - p, 0).astype(x.dtype), None
+
+
+_log_softmax.defvjp(_log_softmax_fwd, _log_softmax_bwd)
+_log_softmax_jit = jax.jit(_log_softmax, static_argnums=0)
+
+
+def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+    """The logarithm of softmax.
+
+    Formula, i and j along the axis:
+        y_i = x_i − log(sum_j exp(x_j))
+    Gradient, with p = softmax(x):
+        dx_i = dy_i − p_i·sum_j dy_j
+
+    The largest x_i is subtracted first, so that nothing overflows. Entries of −inf give −inf and p_i = 0.
+
+    With a mask, j runs over the entries where it is True. The others give −inf, whatever stands there, NaN too; their
+    dx is 0, and their dy is not looked at.
+
+    Args:
+        x: any shape.
+        axis: the axis, or axes, along which exp(y) sums to 1; None: all.
+        where: the mask, an array of bool that can be broadcast to x's shape, or None.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: axis out of range or repeated, a mask of another shape. TypeError: x is not a floating array, or
+            where not one of bool.
+
+    Saved for the backward: x itself, and the maximum and the sum of each row (p from exp(y) would multiply y's
+    rounding error by |y|); the mask as it is given.
+
+    Reference: J. Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990.
+
+    Example:
+        >>> bool(jnp.allclose(log_softmax(jnp.array([0.0, 0.0])), -jnp.log(2.0)))
+        True
+    """
+    (x,) = float_arrays(x=x)
+    return _log_softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+
+
+# --- logsumexp ---
+
+
+def _logsumexp_primal(axis: Axis, keepdims: bool, signed: bool, a, b, mask):
+    return _logsumexp_fwd(axis, keepdims, signed, a, b, mask)[0]
+
+
+_logsumexp = jax.custom_vjp(_logsumexp_primal, nondiff_argnums=(0, 1, 2))
+
+
+def _logsumexp_fwd(axis: Axis, keepdims: bool, signed: bool, a, b, mask):
+    largest, total = _scaled_sum(axis, a, b, mask)
+    y, sign = _log_size(total) + largest, jnp.sign(total)
+    y = y if signed else jnp.where(total < 0, jnp.nan, y)
+    y, sign = (v if keepdims else jnp.squeeze(v, axis) for v in (y.astype(a.dtype), sign.astype(a.dtype)))
+    return (y, sign), (a, b, mask, largest, total)
+
+
+def _scaled_sum(axis: Axis, a, b, mask):
+    """m and sum_j b_j·exp(a_j − m), with the axis kept; m is the largest a_j that counts, 0 where that is infinite."""
+    a = _selected(mask, a.astype(accumulator(a.dtype)), -jnp.inf)
+    if b is not None:
+        b = jnp.broadcast_to(b, a.shape).astype(a.dtype)
+        a = jnp.where(b == 0, -jnp.inf, a)  # 0·exp(inf) counts as 0
+    largest = lax.stop_gradient(jnp.max(a, axis, keepdims=True, initial=-jnp.inf))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
+    terms = jnp.exp(a - largest) if b is None else _selected(mask, b * jnp.exp(a - largest), 0)
+    return largest, jnp.sum(terms, axis, keepdims=True)
+
+
+def _log_size(total):
+    """log|total|, whose derivative at 0 is 0 and not infinite: 0 times that goes into second derivatives."""
+    zero = total == 0
+    return jnp.where(zero, -jnp.inf, jnp.log(jnp.abs(jnp.where(zero, 1, total))))
+
+
+def _logsumexp_bwd(axis: Axis, keepdims: bool, signed: bool, saved, cotangents):
+    # y = log|S|, S = sum_j b_j·exp(a_j):   da_i = dy · b_i·exp(a_i)/S
+    #                                      db_i = dy · exp(a_i)/S
+    a, b, mask, largest, total = saved
+    dy, _ = cotangents  # the sign is constant
+    share = _exp_over_sum(axis, keepdims, a, mask, largest, total, dy)
+    if b is None:
+        return share.astype(a.dtype), None, None
+    if not signed:  # y is a constant NaN
+        share = jnp.where(total < 0, 0, share)
+    b_ = jnp.broadcast_to(b, a.shape).astype(share.dtype)
+    da = _selected(mask, jnp.where(b_ == 0, 0, b_ * share), 0)
+    return da.astype(a.dtype), summed_to(share, b.shape).astype(b.dtype), None
+
+
+def _exp_over_sum(axis: Axis, keepdims: bool, a, mask, largest, total, dy):
+    """dy · exp(a_i − m)/total, 0 where the mask is False."""
+    dy = dy.astype(total.dtype)
+    dy = dy if keepdims else jnp.expand_dims(dy, axis)
+    if mask is not None:  # a row without entries
+        total = jnp.where(jnp.any(_full(mask, a.shape), axis, keepdims=True), total, 1)
+    kept = _selected(mask, a.astype(total.dtype), -jnp.inf)
+    return _selected(mask, jnp.exp(kept - largest) * (dy / total), 0)
+
+
+_logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
+_logsumexp_jit = jax.jit(_logsumexp, static_argnums=(0, 1, 2))
+
+
+def logsumexp(
+    a: jax.Array,
+    axis: int | Sequence[int] | None = None,
+    b: jax.Array | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: jax.Array | None = None,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """The logarithm of a sum of exponentials.
+
+    Formula, i and j along the axis, b_j = 1 if b is not given:
+        y = log|S|, S = sum_j b_j·exp(a_j)
+    Gradient:
+        da_i = dy · b_i·exp(a_i)/S
+        db_i = dy · exp(a_i)/S
+
+    The largest a_i is subtracted first, so that nothing overflows. Infinities are as in `jax.nn.logsumexp`: a row of
+    nothing but −inf, or an empty one, gives −inf, one with +inf gives +inf, and where these have entries their gradient
+    is NaN. For S < 0 y is NaN, with gradient 0, unless return_sign is True. Where b_i is 0, a_i does not count, even if
+    it is +inf; db_i is the derivative there, too (`jax.nn.logsumexp` has 0).
+
+    With a mask, i and j run over the entries where it is True, whatever stands elsewhere, NaN too; the gradient of the
+    others is 0, and a row without entries gives −inf.
+
+    Args:
+        a: any shape.
+        axis: the axis, or axes, to sum over; None: all.
+        b: factors, of a shape that can be broadcast to a's, of any sign; or None.
+        keepdims: whether y keeps the axes summed over, with size 1.
+        return_sign: whether to return the sign of S, too.
+        where: the mask, an array of bool that can be broadcast to a's shape, or None.
+
+    Returns:
+        y, of a's shape without the axes summed over, of a's dtype; bfloat16 and float16 are computed in float32. With
+        return_sign (y, sign of S); the sign has gradient 0.
+
+    Raises:
+        ValueError: axis out of range or repeated, b or a mask of another shape. TypeError: a and b are not floating
+            arrays of one dtype, or where is not one of bool.
+
+    Saved for the backward: a, b and the mask themselves, and two numbers per row.
+
+    Reference: P. Blanchard, D. Higham, N. Higham, Accurately computing the log-sum-exp and softmax functions, IMA
+    Journal of Numerical Analysis 2021.
+
+    Example:
+        >>> jax.grad(logsumexp)(jnp.array([1000.0, 1000.0])).tolist()
+        [0.5, 0.5]
+    """
+    a, b = float_arrays(a=a, b=b)
+    if b is not None and (
+        b.ndim > a.ndim or any(s not in (1, n) for s, n in zip(b.shape[::-1], a.shape[::-1], strict=False))
+    ):
+        raise ValueError(f"b: got shape {b.shape}, expected one that can be broadcast to {a.shape}, that of a")
+    a, b, mask = varying_alike(a, b, _checked_mask(where, a.shape))
+    y, sign = _logsumexp_jit(_axes(axis, a.shape), bool(keepdims), bool(return_sign), a, b, mask)
+    return (y, sign) if return_sign else y
+
+
+# --- logmeanexp ---
+
+
+def _logmeanexp_primal(axis: Axis, keepdims: bool, x, mask):
+    return _logmeanexp_fwd(axis, keepdims, x, mask)[0]
+
+
+_logmeanexp = jax.custom_vjp(_logmeanexp_primal, nondiff_argnums=(0, 1))
+
+
+def _logmeanexp_fwd(axis: Axis, keepdims: bool, x, mask):
+    largest, total = _scaled_sum(axis, x, None, mask)
+    ones = jnp.ones(x.shape, bool) if mask is None else _full(mask, x.shape)
+    count = jnp.sum(ones, axis, keepdims=True, dtype=total.dtype)
+    y = jnp.where(count == 0, jnp.nan, _log_size(total / jnp.maximum(count, 1)) + largest).astype(x.dtype)
+    return y if keepdims else jnp.squeeze(y, axis), (x, mask, largest, total)
+
+
+def _logmeanexp_bwd(axis: Axis, keepdims: bool, saved, dy):
+    # y = log(sum_j exp(x_j)) − log n:   dx_i = dy · exp(x_i)/sum_j exp(x_j)
+    x, mask, largest, total = saved
+    return _exp_over_sum(axis, keepdims, x, mask, largest, total, dy).astype(x.dtype), None
+
+
+_logmeanexp.defvjp(_logmeanexp_fwd, _logmeanexp_bwd)
+_logmeanexp_jit = jax.jit(_logmeanexp, static_argnums=(0, 1))
+
+
+def logmeanexp(
+    x: jax.Array,
+    axis: int | Sequence[int] | None = None,
+    where: jax.Array | None = None,
+    keepdims: bool = False,
+) -> jax.Array:
+    """The logarithm of a mean of exponentials.
+
+    Formula, i and j along the axis, n entries:
+        y = log(1/n · sum_j exp(x_j))
+    Gradient:
+        dx_i = dy · exp(x_i)/sum_j exp(x_j)
+
+    The largest x_i is subtracted first, so that nothing overflows. Infinities are as in `jax.nn.logmeanexp`: a row of
+    nothing but −inf gives −inf, one with +inf gives +inf, and their gradients are NaN. A row without entries gives NaN,
+    with gradient 0. The mask is that of `logsumexp`; n counts where it is True.
+
+    Args:
+        x: any shape.
+        axis: the axis, or axes, to take the mean over; None: all.
+        where: the mask, an array of bool that can be broadcast to x's shape, or None.
+        keepdims: whether y keeps the axes of the mean, with size 1.
+
+    Returns:
+        y, of x's shape without the axes of the mean, of x's dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: axis out of range or repeated, a mask of another shape. TypeError: x is not a floating array, or
+            where not one of bool.
+
+    Saved for the backward: x and the mask themselves, and two numbers per row.
+
+    Reference: P. Blanchard, D. Higham, N. Higham, Accurately computing the log-sum-exp and softmax functions, IMA
+    Journal of Numerical Analysis 2021.
+
+    Example:
+        >>> logmeanexp(jnp.array([3.0, 3.0])).tolist()
+        3.0
+    """
+    (x,) = float_arrays(x=x)
+    x, mask = varying_alike(x, _checked_mask(where, x.shape))
+    return _logmeanexp_jit(_axes(axis, x.shape), bool(keepdims), x, mask)
+
+
+# --- gumbel_softmax ---
+
+
+def _gumbel_softmax_primal(axis: Axis, hard: bool, x, temperature, noise):
+    return _gumbel_softmax_fwd(axis, hard, x, temperature, noise)[0]
+
+
+_gumbel_softmax = jax.custom_vjp(_gumbel_softmax_primal, nondiff_argnums=(0, 1))
+
+
+def _gumbel_softmax_fwd(axis: Axis, hard: bool, x, temperature, noise):
+    acc = accumulator(x.dtype)
+    u = (x.astype(acc) + noise.astype(acc)) / temperature.astype(acc)
+    soft = probabilities(u, *row_normaliser(u, axis)).astype(x.dtype)
+    return _one_hot_of(axis, u, soft) if hard else soft, (soft, temperature)
+
+
+def _one_hot_of(axis: Axis, u, soft):
+    """1 at the largest u, the first of equal ones, and 0 elsewhere; NaN where the soft sample is."""
+    chosen = lax.broadcasted_iota(jnp.int32, u.shape, axis[0]) == jnp.argmax(u, axis[0], keepdims=True)
+    return jnp.where(jnp.isnan(soft), soft, chosen.astype(soft.dtype))
+
+
+def _gumbel_softmax_bwd(axis: Axis, hard: bool, saved, dy):
+    # Of the soft sample s = softmax(u), u = (x + g)/τ, also where y is the hard one:
+    #   du_i = s_i·(dy_i − sum_j dy_j·s_j)
+    #   dx_i = du_i/τ
+    #   dτ   = −sum_i du_i·u_i/τ = −sum_i du_i·log(s_i)/τ, as u_i = log s_i + a constant of the row, and sum_i du_i = 0
+    soft, temperature = saved
+    acc = accumulator(soft.dtype)
+    s, t, dy_ = soft.astype(acc), temperature.astype(acc), dy.astype(acc)
+    du = s * (dy_ - jnp.sum(dy_ * s, axis, keepdims=True))
+    dtemperature = -jnp.sum(du * jnp.log(jnp.where(s > 0, s, 1))) / t  # 0·log 0 = 0
+    return (du / t).astype(soft.dtype), dtemperature.astype(temperature.dtype), None
+
+
+_gumbel_softmax.defvjp(_gumbel_softmax_fwd, _gumbel_softmax_bwd)
+
+
+def _gumbel_softmax_of_key(axis: Axis, hard: bool, key, x, temperature):
+    noise = jax.random.gumbel(key, x.shape, jnp.float32)
+    return _gumbel_softmax(axis, hard, *varying_alike(x, temperature, noise))
+
+
+_gumbel_softmax_jit = jax.jit(_gumbel_softmax_of_key, static_argnums=(0, 1))
+
+
+def gumbel_softmax(
+    key: jax.Array, x: jax.Array, temperature: float | jax.Array = 1.0, hard: bool = False, axis: int = -1
+) -> jax.Array:
+    """A differentiable sample from a categorical distribution: the softmax of logits with Gumbel noise.
+
+    Formula, i and j along the axis, g independent Gumbel noise, τ the temperature:
+        y_i = exp(u_i)/sum_j exp(u_j), u = (x + g)/τ
+        y_i = [i = argmax u]        hard: a sample of softmax(x)
+    Gradient, of the soft sample s = softmax(u) in both cases:
+        du_i = s_i·(dy_i − sum_j dy_j·s_j)
+        dx_i = du_i/τ
+        dτ = −sum_i du_i·u_i/τ
+
+    With hard the gradient is not the derivative of y, which is 0, but passes straight through to the soft sample. A NaN
+    or +inf in a row gives NaN for its row; −inf gives 0.
+
+    The noise is drawn in float32, whatever x's dtype is, so that a key means the same noise in all of them. Under
+    `jax.vmap` over x alone all examples have the same noise: map over keys, too, or leave batches to this function.
+
+    Args:
+        key: a key of `jax.random`; the same key gives the same sample.
+        x: logits, any shape with at least one axis.
+        temperature: τ, a positive number, or an array () of x's dtype, which has a gradient. The smaller, the nearer
+            the soft sample is to a hard one. Another number compiles nothing anew.
+        hard: whether y is 1 at the largest u (the first of equal ones) and 0 elsewhere.
+        axis: the axis of the categories.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: axis out of range, a number as temperature that is not positive, a temperature with axes. TypeError:
+            x is not a floating array, the temperature neither a number nor an array of its dtype, hard not a bool.
+
+    Saved for the backward: the soft sample, and τ. Not the noise.
+
+    Reference: E. Jang, S. Gu, B. Poole, Categorical reparameterization with Gumbel-softmax, ICLR 2017; C. Maddison, A.
+    Mnih, Y. Teh, The concrete distribution, ICLR 2017.
+
+    Example:
+        >>> y = gumbel_softmax(jax.random.key(0), jnp.zeros((2, 3)), hard=True)
+        >>> y.sum(-1).tolist(), y.max(-1).tolist()
+        ([1.0, 1.0], [1.0, 1.0])
+    """
+    if isinstance(temperature, numbers.Real) and not isinstance(temperature, bool):
+        if not float(temperature) > 0:
+            raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
+        (x,) = float_arrays(x=x)
+        temperature = jnp.asarray(float(temperature), accumulator(x.dtype))
+    else:
+        x, temperature = float_arrays(x=x, temperature=temperature)
+        if temperature.shape:
+            raise ValueError(f"temperature: got shape {temperature.shape}, expected (): one for all")
+    if not isinstance(hard, bool):
+        raise TypeError(f"hard: got {hard!r}, expected True or False")
+    axes = checked_axis(axis, x.shape)
+    if len(axes) != 1:
+        raise ValueError(f"axis: got {axis!r}, expected one axis: that of the categories")
+    return _gumbel_softmax_jit(axes, hard, key, x, temperature)
