@@ -8,12 +8,15 @@ from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, 
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.norm import batch_norm, batch_norm_inference
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.transform import autodiff
 
 __all__ = [
     "autodiff",
     "avg_pool",
+    "batch_norm",
+    "batch_norm_inference",
     "conv",
     "conv_input_grad",
     "conv_kernel_grad",
