@@ -40,6 +40,7 @@ from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.norm import batch_norm, batch_norm_inference
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
@@ -50,6 +51,8 @@ from jaxconv.transform import autodiff
 __all__ = [
     "autodiff",
     "avg_pool",
+    "batch_norm",
+    "batch_norm_inference",
     "celu",
     "conv",
     "conv_general_dilated",

@@ -9,12 +9,12 @@ FLOAT_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def float_arrays(**named) -> list[jax.Array]:
-    """The arguments as arrays of one floating dtype, made to vary alike; b, the bias, may be None and stays so.
+    """The arguments as arrays of one floating dtype, made to vary alike; those that an op may lack stay None.
 
     Raises:
         TypeError: an argument is not an array, its dtype is not a floating one, or the dtypes differ.
     """
-    optional = ("b",)
+    optional = ("b", "scale", "bias")
     arrays = {
         name: None if value is None and name in optional else _float_array(name, value) for name, value in named.items()
     }

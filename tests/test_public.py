@@ -21,6 +21,7 @@ OP_MODULES = (
     "conv_general",
     "linear",
     "loss",
+    "norm",
     "padding",
     "patches",
     "pool",

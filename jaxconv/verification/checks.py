@@ -555,6 +555,8 @@ class _Differences:
                 known = [np.isfinite(s) for s in slopes]
                 bound = [C * self.eps * s for s in size]
             else:
+                # A step of 1 may leave the domain of f.
+                size = [np.where(np.isfinite(a), a, s) for a, s in zip(size, self.scales, strict=True)]
                 slopes, known, bound, made = self._small_step(number, u, size)
         v = [np.where(k, np.asarray(c, np.float64), 0) for k, c in zip(known, self.cotangents, strict=True)]
         grads = self.problem.value_and_grads(self.leaves, tuple(a.astype(self.dtype) for a in v))[1]

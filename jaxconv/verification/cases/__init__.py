@@ -10,13 +10,24 @@ import dataclasses
 import functools
 import itertools
 
-from jaxconv.verification.cases import activation, conv, conv_general, linear, loss, padding, patches, pool, separable
+from jaxconv.verification.cases import (
+    activation,
+    conv,
+    conv_general,
+    linear,
+    loss,
+    norm,
+    padding,
+    patches,
+    pool,
+    separable,
+)
 from jaxconv.verification.cases.case import Case
 from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, loss)
+_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, norm, loss)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 

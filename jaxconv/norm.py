@@ -1,0 +1,406 @@
+"""Normalisation: every element less the mean of its set, divided by the set's standard deviation.
+
+The ops differ in which elements make a set: those of a channel (batch), of an example (layer), of a group of channels
+of an example (group), of one channel of an example (instance). One rule serves them all. With i and j over the N
+elements of a set, and γ and β the scale and the bias of an element:
+
+    μ = (1/N)·sum_j x_j    v = (1/N)·sum_j (x_j − μ)²    r = 1/sqrt(v + ε)    x̂_i = (x_i − μ)·r    y_i = γ_i·x̂_i + β_i
+
+    dμ/dx_i = 1/N
+    dv/dx_i = (2/N)·(x_i − μ)               (the term with dμ vanishes: the deviations sum to 0)
+    dr/dx_i = −(1/2)·r³·dv/dx_i = −r²·x̂_i/N
+    dx̂_j/dx_i = ([i = j] − 1/N)·r − x̂_j·x̂_i·r/N
+
+so that with dŷ_j = γ_j·dy_j, and sums over the set,
+
+    dx_i = r·(dŷ_i − (1/N)·sum_j dŷ_j − x̂_i·(1/N)·sum_j dŷ_j·x̂_j)
+    dγ   = sum of dy·x̂, dβ = sum of dy, over all elements that the γ or β belongs to
+
+Variants. Without the mean (RMS norm): μ = 0, and the second term goes. With mean and variance among the results, added:
+(1/N)·dμ + (2/N)·(x_i − μ)·dv. With statistics over some elements only (a mask m): 1/N becomes m_i/sum_j m_j. With a
+mean and a variance that are given: dx_i = r·dŷ_i, dμ = −r·sum_j dŷ_j, dv = −(1/2)·r²·sum_j dŷ_j·x̂_j.
+
+What is saved is x, not x̂: x is often alive anyway, and keeps all its digits where x̂ would be rounded to a narrow dtype.
+With it, the rough mean, the rest of the mean and r: three numbers per set.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv._arguments import float_arrays
+from jaxconv.algorithms.dtypes import accumulator
+from jaxconv.geometry import DataFormat, Layout, layout_of
+
+__all__ = ["batch_norm", "batch_norm_inference"]
+
+Axes = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """All that is static about a normalisation."""
+
+    shape: tuple[int, ...]  # of x, its axes split so that a set has all elements
+    axes: Axes  # along these,
+    parameter_axes: Axes  # and scale and bias have a value for each element along these
+    epsilon: float
+    centred: bool = True  # whether the mean is subtracted
+    statistics: bool = False  # whether mean and variance are results, too
+    axis_name: tuple[Hashable, ...] = ()  # axes of a mesh or of vmap that sets extend over
+    devices: int = 1  # the product of their sizes
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        return tuple(size if axis in self.parameter_axes else 1 for axis, size in enumerate(self.shape))
+
+    def parameter(self, a):
+        """scale or bias, broadcastable against x."""
+        return None if a is None else a.reshape(self.parameter_shape)
+
+
+# --- every normalisation by statistics of x ---
+
+
+def _norm_primal(call: _Call, x, where, scale, bias):
+    return _norm_fwd(call, x, where, scale, bias)[0]
+
+
+_norm = jax.custom_vjp(_norm_primal, nondiff_argnums=(0,))
+
+
+def _norm_fwd(call: _Call, x, where, scale, bias):
+    x_ = x.astype(accumulator(x.dtype))
+    count = _count(call, x_, where)
+    rough = None
+    if call.centred:
+        # A sum of numbers far from 0 is off by some eps of them, and every deviation with it: a constant would not be
+        # constant. So what a rough mean leaves is averaged once more. No derivative: no result depends on `rough`.
+        rough = lax.stop_gradient(_over_devices(call, _sum(call, x_, where) / count))
+        x_ = x_ - rough
+    parts = _sum(call, x_, where) / count if call.centred else None, _sum(call, x_ * x_, where) / count
+    rest, variance = _moments(*_over_devices(call, parts))
+    r = lax.rsqrt(variance + call.epsilon)
+    y = _less(x_, rest) * r
+    y = y if scale is None else y * scale.astype(y.dtype)
+    y = y if bias is None else y + bias.astype(y.dtype)
+    # The parts, not the sums over all devices, are results: the caller's psum is differentiated by JAX, which knows
+    # whether a sum is one number or one per device.
+    results = y.astype(x.dtype), (rough, parts) if call.statistics else None
+    return results, (x, where, scale, None if bias is None else (), rough, rest, r)
+
+
+def _norm_bwd(call: _Call, saved, cotangents):
+    # With e = x − μ, x̂ = e·r, sums over the set, and N (or sum_j m_j) its number of elements:
+    #   dx_i = r·(dŷ_i − (m_i/N)·sum_j dŷ_j − (m_i/N)·x̂_i·sum_j dŷ_j·x̂_j)        dŷ_j = γ_j·dy_j
+    #   dγ   = sum dy·x̂
+    #   dβ   = sum dy
+    # and if the statistics are results, a = sum_j (x_j − ρ)/N, b = sum_j (x_j − ρ)²/N on this device, ρ the rough mean:
+    #   dx_i += (1/N)·da + (2/N)·(x_i − ρ)·db
+    x, where, scale, bias, rough, rest, r = saved
+    dy, dstatistics = cotangents
+    dy = dy.astype(r.dtype)
+    count = _count(call, x, where)
+    less_rough = _less(x.astype(r.dtype), rough)
+    normal = _less(less_rough, rest) * r  # x̂
+
+    # The elements of a set that share a γ are summed once, for dγ and for dx.
+    alike = tuple(axis for axis in call.axes if axis not in call.parameter_axes)
+    sums, products = jnp.sum(dy, alike, keepdims=True), jnp.sum(dy * normal, alike, keepdims=True)
+    dscale = None if scale is None else _sum_to(call.parameter_shape, products).astype(scale.dtype)
+    dbias = None if bias is None else _sum_to(call.parameter_shape, sums).astype(x.dtype)
+
+    gamma = None if scale is None else scale.astype(r.dtype)
+    means = [jnp.sum(_times(a, gamma), call.axes, keepdims=True) for a in (sums, products)]
+    of_sums, of_products = (a / count for a in _over_devices(call, means))
+    through = normal * of_products
+    through = through + of_sums if call.centred else through
+    through = through if where is None else jnp.where(where, through, 0)
+    dx = (_times(dy, gamma) - through) * r
+    if dstatistics is not None:
+        _, (da, db) = dstatistics  # nothing depends on the rough mean
+        dx = dx + (da + 2 * less_rough * db) / count
+    return dx.astype(x.dtype), None, dscale, dbias
+
+
+def _sum(call: _Call, a, where):
+    """The sum over each set, as far as it is on this device."""
+    return jnp.sum(a if where is None else jnp.where(where, a, 0), call.axes, keepdims=True)
+
+
+def _over_devices(call: _Call, parts):
+    return lax.psum(parts, call.axis_name) if call.axis_name else parts
+
+
+def _count(call: _Call, x, where):
+    """The number of elements of each set: 1 for none, so that the mean of nothing is 0."""
+    if where is not None:
+        return _sum(call, jnp.ones(call.shape, accumulator(x.dtype)), where)
+    return max(1, call.devices * math.prod(call.shape[axis] for axis in call.axes))
+
+
+def _moments(mean, mean_square):
+    """The mean and the variance, from the mean and the mean square; None stands for a mean that is not subtracted."""
+    if mean is None:
+        return None, mean_square
+    variance = mean_square - mean * mean
+    return mean, jnp.where(variance < 0, 0, variance)  # a constant's may round below 0; NaN stays
+
+
+def _less(a, b):
+    return a if b is None else a - b
+
+
+def _times(a, b):
+    return a if b is None else a * b
+
+
+def _sum_to(shape, a):
+    """The sum over the axes along which `shape` has size 1."""
+    return jnp.sum(a, [axis for axis, size in enumerate(shape) if size == 1], keepdims=True)
+
+
+_norm.defvjp(_norm_fwd, _norm_bwd)
+
+
+# --- batch_norm ---
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _batch_norm_jit(call: _Call, x, scale, bias):
+    y, statistics = _norm(call, x, None, call.parameter(scale), call.parameter(bias))
+    rough, parts = statistics
+    mean, variance = _moments(*_over_devices(call, parts))
+    flat = [a.reshape(a.size).astype(x.dtype) for a in (lax.stop_gradient(rough) + mean, variance)]
+    return y, *flat
+
+
+def batch_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    axis_name: Hashable | tuple[Hashable, ...] | None = None,
+    spatial_ndim: int | None = None,
+    data_format: DataFormat = "channels_last",
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Batch normalisation, as in training: every channel by its mean and variance over everything else.
+
+    Formula, n over the M elements of a channel (all batch axes, positions, and devices along axis_name):
+        mean[c] = (1/M)·sum_n x[n,c]
+        var[c] = (1/M)·sum_n (x[n,c] − mean[c])²
+        y[n,c] = scale[c]·x̂[n,c] + bias[c],  x̂[n,c] = (x[n,c] − mean[c])·r[c],  r[c] = 1/sqrt(var[c] + epsilon)
+    Gradient, n and m over the same elements:
+        dx[n,c] = r[c]·scale[c]·(dy[n,c] − (1/M)·sum_m dy[m,c] − x̂[n,c]·(1/M)·sum_m dy[m,c]·x̂[m,c])
+                  + (1/M)·dmean[c] + (2/M)·(x[n,c] − mean[c])·dvar[c]
+        dscale[c] = sum_n dy[n,c]·x̂[n,c]
+        dbias[c] = sum_n dy[n,c]
+
+    var is the biased variance, divided by M. For the running variance of inference, which is usually the unbiased one,
+    take var·M/(M − 1); keep running averages in float32. The mean is made twice, the second time of what the first
+    leaves, so that channels far from 0 keep their digits, and a constant channel gives y = bias.
+
+    NaN or ±inf in a channel make all of it NaN, and no other. One element per channel (M = 1) gives y = bias and dx =
+    0; none gives mean = var = 0.
+
+    Args:
+        x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
+        scale: (C,), or None for 1.
+        bias: (C,), or None for 0.
+        epsilon: added to the variance; a Python number, at least 0. With 0, a constant channel gives NaN.
+        axis_name: the axis, or axes, of `jax.shard_map`, `jax.vmap` or `jax.pmap` over which the batch is spread, so
+            that the statistics are those of the whole batch; None: those of x.
+        spatial_ndim: how many spatial axes x has; None means all but the first (batch) and the channels. It matters to
+            "channels_first" alone, where it says which axis has the channels.
+        data_format: "channels_last" or "channels_first".
+
+    Returns:
+        (y, mean, var): y of x's shape, mean and var (C,), all of x's dtype and differentiable; bfloat16 and float16 are
+        computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, an unknown axis_name. TypeError: arguments that are not floating arrays of
+            one dtype, an epsilon that is not a Python number.
+
+    Saved for the backward: x and scale themselves, and three numbers per channel.
+
+    Reference: S. Ioffe, C. Szegedy, Batch normalization, ICML 2015, arXiv:1502.03167; over devices as in `flax.linen.
+    BatchNorm`. The second sum: T. Chan, G. Golub, R. LeVeque, Algorithms for computing the sample variance, 1983.
+
+    Example:
+        >>> y, mean, var = batch_norm(jnp.array([[1.0, 5.0], [3.0, 5.0]]), epsilon=0.01)
+        >>> mean.tolist(), var.tolist()
+        ([2.0, 5.0], [1.0, 0.0])
+        >>> y.round(2).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    x, scale, bias = float_arrays(x=x, scale=scale, bias=bias)
+    channel = _channel_axis(x, spatial_ndim, data_format)
+    _check_shapes((x.shape[channel],), x.shape, "one per channel", scale=scale, bias=bias)
+    others = tuple(axis for axis in range(x.ndim) if axis != channel)
+    names, devices = _mapped(axis_name)
+    call = _Call(x.shape, others, (channel,), _epsilon(epsilon), statistics=True, axis_name=names, devices=devices)
+    return _batch_norm_jit(call, x, scale, bias)
+
+
+# --- normalisation by a mean and a variance that are given ---
+
+
+def _given_primal(epsilon: float, x, mean, variance, scale, bias):
+    e, r = _deviation(epsilon, x, mean, variance)
+    y = _times(e * r, None if scale is None else scale.astype(r.dtype))
+    return (y if bias is None else y + bias.astype(y.dtype)).astype(x.dtype)
+
+
+def _deviation(epsilon: float, x, mean, variance):
+    """x − μ and r."""
+    acc = accumulator(x.dtype)
+    return x.astype(acc) - mean.astype(acc), lax.rsqrt(variance.astype(acc) + epsilon)
+
+
+_given = jax.custom_vjp(_given_primal, nondiff_argnums=(0,))
+
+
+def _given_fwd(epsilon: float, x, mean, variance, scale, bias):
+    y = _given_primal(epsilon, x, mean, variance, scale, bias)
+    return y, (x, mean, variance, scale, None if bias is None else ())
+
+
+def _given_bwd(epsilon: float, saved, dy):
+    # With x̂ = (x − μ)·r and dr/dv = −(1/2)·r³, sums over all elements that μ, v, γ and β belong to:
+    #   dx = γ·r·dy
+    #   dμ = −γ·r·sum dy
+    #   dv = −(1/2)·γ·r²·sum dy·x̂
+    #   dγ = sum dy·x̂
+    #   dβ = sum dy
+    x, mean, variance, scale, bias = saved
+    e, r = _deviation(epsilon, x, mean, variance)
+    dy = dy.astype(r.dtype)
+    slope = _times(r, None if scale is None else scale.astype(r.dtype))
+    sums, products = _sum_to(mean.shape, dy), _sum_to(mean.shape, dy * (e * r))
+    dx, dmean, dvariance = slope * dy, -slope * sums, -0.5 * slope * r * products
+    dscale, dbias = None if scale is None else products.astype(x.dtype), None if bias is None else sums.astype(x.dtype)
+    return dx.astype(x.dtype), dmean.astype(x.dtype), dvariance.astype(x.dtype), dscale, dbias
+
+
+_given.defvjp(_given_fwd, _given_bwd)
+
+
+# --- batch_norm_inference ---
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _inference_jit(epsilon: float, channel: int, x, *of_channels):
+    shape = tuple(size if axis == channel else 1 for axis, size in enumerate(x.shape))
+    return _given(epsilon, x, *(None if a is None else a.reshape(shape) for a in of_channels))
+
+
+def batch_norm_inference(
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    spatial_ndim: int | None = None,
+    data_format: DataFormat = "channels_last",
+) -> jax.Array:
+    """Batch normalisation, as in inference: every channel by a mean and a variance that are given.
+
+    Formula, n over all elements of a channel:
+        y[n,c] = scale[c]·x̂[n,c] + bias[c],  x̂[n,c] = (x[n,c] − mean[c])·r[c],  r[c] = 1/sqrt(var[c] + epsilon)
+    Gradient:
+        dx[n,c] = r[c]·scale[c]·dy[n,c]
+        dmean[c] = −r[c]·scale[c]·sum_n dy[n,c]
+        dvar[c] = −(1/2)·r[c]²·scale[c]·sum_n dy[n,c]·x̂[n,c]
+        dscale[c] = sum_n dy[n,c]·x̂[n,c]
+        dbias[c] = sum_n dy[n,c]
+
+    NaN stays where it is. var + epsilon below 0 gives NaN.
+
+    Args:
+        x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
+        mean: (C,).
+        var: (C,), not negative.
+        scale: (C,), or None for 1.
+        bias: (C,), or None for 0.
+        epsilon: added to the variance; a Python number, at least 0.
+        spatial_ndim: as in `batch_norm`.
+        data_format: "channels_last" or "channels_first".
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, an epsilon
+            that is not a Python number.
+
+    Saved for the backward: the arguments themselves, without bias; nothing is copied.
+
+    Reference: S. Ioffe, C. Szegedy, Batch normalization, ICML 2015, arXiv:1502.03167, section 3.1.
+
+    Example:
+        >>> batch_norm_inference(jnp.array([[1.0], [3.0]]), jnp.array([2.0]), jnp.array([0.25]), epsilon=0).tolist()
+        [[-2.0], [2.0]]
+    """
+    x, mean, var, scale, bias = float_arrays(x=x, mean=mean, var=var, scale=scale, bias=bias)
+    channel = _channel_axis(x, spatial_ndim, data_format)
+    _check_shapes((x.shape[channel],), x.shape, "one per channel", mean=mean, var=var, scale=scale, bias=bias)
+    return _inference_jit(_epsilon(epsilon), channel, x, mean, var, scale, bias)
+
+
+# --- arguments ---
+
+
+def _channel_axis(x, spatial_ndim: int | None, data_format: DataFormat) -> int:
+    if spatial_ndim is None and data_format == "channels_last":
+        spatial_ndim = 0  # whichever: the channels are the last axis
+    return _layout(x, spatial_ndim, data_format).channel_axis(x.ndim)
+
+
+def _layout(x, spatial_ndim: int | None, data_format: DataFormat) -> Layout:
+    given = spatial_ndim
+    if spatial_ndim is None:
+        spatial_ndim = x.ndim - 2
+    if isinstance(spatial_ndim, bool) or not isinstance(spatial_ndim, int) or spatial_ndim < 0:
+        raise ValueError(
+            f"spatial_ndim: got {given!r} for x of shape {x.shape}, expected an int, at least 0 (None: x.ndim − 2; "
+            "without a batch axis name it)"
+        )
+    return layout_of("x", x.shape, spatial_ndim, data_format)
+
+
+def _check_shapes(expected: tuple[int, ...], shape, what: str, **named) -> None:
+    for name, a in named.items():
+        if a is not None and a.shape != expected:
+            raise ValueError(f"{name}: got shape {a.shape}, expected {expected}, {what}, for x of shape {shape}")
+
+
+def _epsilon(epsilon: float) -> float:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)):
+        raise TypeError(
+            f"epsilon: got a {type(epsilon).__name__}, expected a Python number: it is a constant of the op and has no "
+            "gradient"
+        )
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon: got {epsilon}, expected at least 0: it is added to a variance")
+    return float(epsilon)
+
+
+def _mapped(axis_name) -> tuple[tuple[Hashable, ...], int]:
+    """The names of the mapped axes, and the product of their sizes."""
+    names = () if axis_name is None else tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    try:
+        return names, math.prod(map(lax.axis_size, names))
+    except NameError:
+        raise ValueError(
+            f"axis_name: got {axis_name!r}, expected axes that are mapped over here: call this inside jax.shard_map "
+            "over a mesh that has them, or inside jax.vmap(..., axis_name=...)"
+        ) from None
