@@ -259,8 +259,8 @@ LEFT_OUT: tuple[tuple[str, dict[str, str]], ...] = (
             "RNN RNNCellBase LSTMCell OptimizedLSTMCell GRUCell MGUCell SimpleCell ConvLSTMCell Bidirectional",
             "Equinox": "MultiheadAttention Embedding GRUCell LSTMCell RotaryPositionalEmbedding",
             "Haiku": "MultiHeadAttention Embed EmbedLookupStyle GRU LSTM LSTMState VanillaRNN DeepRNN RNNCore "
-            "ResetCore IdentityCore Conv1DLSTM Conv2DLSTM Conv3DLSTM deep_rnn_with_skip_connections dynamic_unroll static_unroll "
-            "one_hot",
+            "ResetCore IdentityCore Conv1DLSTM Conv2DLSTM Conv3DLSTM deep_rnn_with_skip_connections dynamic_unroll "
+            "static_unroll one_hot",
             "torch": "scaled_dot_product_attention multi_head_attention_forward embedding embedding_bag one_hot",
         },
     ),

@@ -317,9 +317,12 @@ def loss(rng):
         )
         return ours, theirs, (3 * rng.standard_normal((n, c)), rng.dirichlet(np.ones(c), n))
     if kind == "binary":
-        ours = lambda z, t, w: jaxconv.sigmoid_binary_cross_entropy(z, t, pos_weight=w)  # noqa: E731
-        theirs = lambda z, t, w: F.binary_cross_entropy_with_logits(z, t, pos_weight=w, reduction="none")  # noqa: E731
-        return ours, theirs, (3 * rng.standard_normal((n, c)), rng.uniform(0, 1, (n, c)), rng.uniform(0.5, 2, c))
+        weight = rng.uniform(0.5, 2, c)  # a constant: torch has no gradient for it
+        ours = lambda z, t: jaxconv.sigmoid_binary_cross_entropy(z, t, pos_weight=jnp.asarray(weight))  # noqa: E731
+        theirs = lambda z, t: F.binary_cross_entropy_with_logits(  # noqa: E731
+            z, t, pos_weight=torch.tensor(weight), reduction="none"
+        )
+        return ours, theirs, (3 * rng.standard_normal((n, c)), rng.uniform(0, 1, (n, c)))
     x, t = 2 * rng.standard_normal((2, n, c))
     if kind == "squared":
         return jaxconv.squared_error, lambda x, t: F.mse_loss(x, t, reduction="none"), (x, t)
