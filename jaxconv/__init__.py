@@ -7,11 +7,20 @@ own, are checked with `jaxconv.verification`.
 from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
 from jaxconv.linear import dense, flatten
-from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.loss import (
+    absolute_error,
+    huber_loss,
+    l2_loss,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+    squared_error,
+)
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.transform import autodiff
 
 __all__ = [
+    "absolute_error",
     "autodiff",
     "avg_pool",
     "conv",
@@ -21,15 +30,19 @@ __all__ = [
     "flatten",
     "global_avg_pool",
     "global_max_pool",
+    "huber_loss",
+    "l2_loss",
     "leaky_relu",
     "log_softmax",
     "max_pool",
     "min_pool",
     "relu",
     "sigmoid",
+    "sigmoid_binary_cross_entropy",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "squared_error",
     "sum_pool",
     "tanh",
 ]

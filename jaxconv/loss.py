@@ -5,6 +5,7 @@ written so that nothing cancels: what is left of them has all its digits.
 """
 
 import dataclasses
+import math
 import operator
 from typing import Any
 
@@ -18,8 +19,13 @@ from jaxconv._rows import Axis, checked_axis, row_rest
 from jaxconv.algorithms.dtypes import accumulator
 
 __all__ = [
+    "absolute_error",
+    "huber_loss",
+    "l2_loss",
+    "sigmoid_binary_cross_entropy",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "squared_error",
 ]
 
 
@@ -412,3 +418,420 @@ def _check_class_weights(class_weights, axes: Axis, shape) -> None:
             f"class_weights: got shape {class_weights.shape}, expected ({shape[axes[0]]},): one per class, for logits "
             f"of shape {shape}"
         )
+
+
+# --- sigmoid_binary_cross_entropy ---
+
+
+def _binary_primal(logits, labels, pos_weight, where):
+    return _binary_fwd(logits, labels, pos_weight, where)[0]
+
+
+_binary = jax.custom_vjp(_binary_primal)
+
+
+def _binary_fwd(logits, labels, pos_weight, where):
+    z, t, weight = _binary_covered(logits, labels, pos_weight, where)
+    positive, negative, log_sum, _ = _sides(z)
+    # L = P·t·(−log sigmoid(z)) + (1−t)·(−log sigmoid(−z)),     −log sigmoid(−z) = max(z, 0) + log(1 + exp(−|z|))
+    loss = _kept(where, _product(weight * t, negative + log_sum) + _product(1 - t, positive + log_sum))
+    return loss.astype(logits.dtype), (logits, labels, pos_weight, where)
+
+
+def _binary_bwd(saved, dloss):
+    # d(−log sigmoid(z))/dz = −sigmoid(−z):
+    #   dz = ((1−t)·sigmoid(z) − P·t·sigmoid(−z))·dL      sigmoid(z) − t where P is 1, without its cancellation
+    #   dt = (P·(−log sigmoid(z)) + log sigmoid(−z))·dL = (P·max(−z, 0) − max(z, 0) + (P−1)·log(1 + exp(−|z|)))·dL
+    #   dP = sum t·(−log sigmoid(z))·dL      over the logits that share a P
+    # With e = exp(−|z|):   sigmoid(|z|) = 1/(1+e),   sigmoid(−|z|) = e/(1+e).
+    logits, labels, pos_weight, where = saved
+    z, t, weight = _binary_covered(logits, labels, pos_weight, where)
+    positive, negative, log_sum, e = _sides(z)
+    dloss = _kept(where, dloss.astype(z.dtype))
+    sigmoid, opposite = jnp.where(z >= 0, 1, e) / (1 + e), jnp.where(z >= 0, e, 1) / (1 + e)
+    dlogits = ((1 - t) * sigmoid - weight * t * opposite) * dloss
+    dlabels = dweight = None
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        dlabels = ((_product(weight, negative) - positive + (weight - 1) * log_sum) * dloss).astype(labels.dtype)
+    if pos_weight is not None:
+        dweight = _summed_to(pos_weight.shape, _product(t, negative + log_sum) * dloss).astype(pos_weight.dtype)
+    return dlogits.astype(logits.dtype), dlabels, dweight, None
+
+
+def _binary_covered(logits, labels, pos_weight, where):
+    """z, t and P (1 if there is none) in the dtype of the sums, as large as the logits, 0 where masked."""
+    dtype = accumulator(logits.dtype)
+    weight = 1.0
+    if pos_weight is not None:
+        weight = _kept(where, jnp.broadcast_to(pos_weight.astype(dtype), logits.shape))
+    return _kept(where, logits.astype(dtype)), _kept(where, labels.astype(dtype)), weight
+
+
+def _sides(z):
+    """max(z, 0), max(−z, 0), log(1 + exp(−|z|)) and exp(−|z|).
+
+    One formula for z >= 0 and another for z < 0, each of them smooth: at 0 the derivative of |z| would be taken to be
+    0, and second derivatives with it.
+    """
+    e = jnp.exp(jnp.where(z >= 0, -z, z))
+    return jnp.where(z >= 0, z, 0), jnp.where(z >= 0, 0, -z), jnp.log1p(e), e
+
+
+def _summed_to(shape, a):
+    """The transpose of broadcasting from this shape."""
+    new = a.ndim - len(shape)
+    axes = tuple(axis for axis in range(a.ndim) if axis < new or (shape[axis - new] == 1 and a.shape[axis] != 1))
+    return jnp.sum(a, axes).reshape(shape)
+
+
+_binary.defvjp(_binary_fwd, _binary_bwd)
+_binary_jit = jax.jit(_binary)
+
+
+def sigmoid_binary_cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    pos_weight: jax.Array | float | None = None,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Cross-entropy between probabilities and the sigmoid of logits, element by element.
+
+    Formula, with z the logits, t the labels and P the weight of positives:
+        L = −P·t·log(sigmoid(z)) − (1−t)·log(1 − sigmoid(z))
+    Gradient:
+        dz = ((1−t)·sigmoid(z) − P·t·sigmoid(−z))·dL, which is (sigmoid(z) − t)·dL without P
+        dt = (log(1 − sigmoid(z)) − P·log(sigmoid(z)))·dL, which is −z·dL without P
+        dP = −sum t·log(sigmoid(z))·dL, over the elements that share a P
+
+    0·log 0 counts as 0. Loss and gradients are accurate for all z: for labels of 0 and 1 nothing cancels. Nothing is
+    averaged: PyTorch's mean (of binary_cross_entropy_with_logits, whose pos_weight this is) is the mean of the result,
+    whatever the weights; with elements masked, `loss.sum() / where.sum()`.
+
+    Args:
+        logits: z, any shape, of any sign.
+        labels: t, of the logits' shape; 0 and 1 or any probabilities, of the logits' dtype, or integers or booleans.
+        pos_weight: P, of the logits' dtype, of a shape that broadcasts to theirs ((C,) for one per class), a Python
+            number, or None for 1.
+        where: booleans, of a shape that broadcasts to the logits'. Where False, the loss is 0, and so are all gradients
+            from there, also if logits or labels are NaN or infinite.
+
+    Returns:
+        L, of the logits' shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype (labels: nor
+            integers nor booleans), where that is not boolean.
+
+    Saved for the backward: the arguments themselves.
+
+    Reference: `optax.losses.sigmoid_binary_cross_entropy`; C. Bishop, Pattern recognition and machine learning (2006),
+    section 4.3.2.
+
+    Example:
+        >>> logits, labels = jnp.array([0.0, 0.0]), jnp.array([1.0, 0.0])
+        >>> jax.grad(lambda z: sigmoid_binary_cross_entropy(z, labels, pos_weight=3.0).sum())(logits).tolist()
+        [-1.5, 0.5]
+    """
+    if isinstance(pos_weight, (int, float)):
+        (logits,) = float_arrays(logits=logits)
+        pos_weight = jnp.asarray(pos_weight, logits.dtype)
+    if hasattr(labels, "dtype") and labels.dtype.kind in "biu":  # constants, without a gradient
+        labels = jnp.asarray(labels)
+        logits, pos_weight = float_arrays(logits=logits, pos_weight=pos_weight)
+    else:
+        logits, labels, pos_weight = float_arrays(logits=logits, labels=labels, pos_weight=pos_weight)
+    if labels.shape != logits.shape:
+        raise ValueError(f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits")
+    if pos_weight is not None and not _broadcasts(pos_weight.shape, logits.shape):
+        raise ValueError(
+            f"pos_weight: got shape {pos_weight.shape}, expected one that broadcasts to {logits.shape}, that of the "
+            "logits: (C,) for one per class, the last axis"
+        )
+    where = _checked_mask(where, "logits", logits.shape)
+    return _binary_jit(*varying_alike(logits, labels, pos_weight, where))
+
+
+def _broadcasts(shape, to) -> bool:
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
+def _checked_mask(where, name: str, shape):
+    """The mask of single elements, with as many axes as they have."""
+    if where is None:
+        return None
+    where = bool_array("where", where)
+    if not _broadcasts(where.shape, shape):
+        raise ValueError(f"where: got shape {where.shape}, expected one that broadcasts to {shape}, that of the {name}")
+    return where if where.ndim == len(shape) else where.reshape(*[1] * (len(shape) - where.ndim), *where.shape)
+
+
+# --- squared_error, l2_loss ---
+
+
+def _squared_primal(factor: float, predictions, targets, where):
+    return _squared_fwd(factor, predictions, targets, where)[0]
+
+
+_squared = jax.custom_vjp(_squared_primal, nondiff_argnums=(0,))
+
+
+def _squared_fwd(factor: float, predictions, targets, where):
+    e = _error(predictions, targets, where)
+    return (factor * (e * e)).astype(predictions.dtype), (e.astype(predictions.dtype), _given(targets), where)
+
+
+def _squared_bwd(factor: float, saved, dloss):
+    # L = f·e², e = y − t:   dy = 2·f·e·dL,   dt = −dy
+    e, has_targets, where = saved
+    slope = 2 * factor * e.astype(accumulator(e.dtype))
+    return _to_both(slope, has_targets, where, dloss)
+
+
+def _error(predictions, targets, where):
+    """e = predictions − targets, in the dtype of the sums; 0 where masked, so that what is there does not matter."""
+    e = predictions.astype(accumulator(predictions.dtype))
+    return _kept(where, e if targets is None else e - targets.astype(e.dtype))
+
+
+def _given(targets):
+    """Of the targets, only whether there are any: a leaf-less value for the saved ones."""
+    return None if targets is None else ()
+
+
+def _to_both(slope, has_targets, where, dloss):
+    """The gradients of predictions, targets and mask, for the slope of the loss over the error."""
+    de = _kept(where, slope * dloss.astype(slope.dtype)).astype(dloss.dtype)
+    return de, None if has_targets is None else -de, None
+
+
+_squared.defvjp(_squared_fwd, _squared_bwd)
+_squared_jit = jax.jit(_squared, static_argnums=0)
+
+
+def squared_error(
+    predictions: jax.Array, targets: jax.Array | None = None, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Squared error, element by element.
+
+    Formula:
+        L = (predictions − targets)²
+    Gradient:
+        dpredictions = 2·(predictions − targets)·dL
+        dtargets = −dpredictions
+
+    Nothing is averaged; with elements masked, the mean is `loss.sum() / where.sum()`.
+
+    Args:
+        predictions: any shape.
+        targets: of the shape and dtype of the predictions, or None for zeros.
+        where: booleans, of a shape that broadcasts to the predictions'. Where False, loss and gradients are 0, also if
+            there is a NaN or an infinity.
+
+    Returns:
+        L, of the predictions' shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
+            is not boolean.
+
+    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+
+    Reference: `optax.losses.squared_error`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
+
+    Example:
+        >>> jax.value_and_grad(squared_error)(jnp.array(3.0), jnp.array(1.0))
+        (Array(4., dtype=float32), Array(4., dtype=float32))
+    """
+    return _squared_jit(1.0, *_checked_errors(predictions, targets, where))
+
+
+def l2_loss(predictions: jax.Array, targets: jax.Array | None = None, *, where: jax.Array | None = None) -> jax.Array:
+    """Half the squared error, element by element.
+
+    Formula:
+        L = 1/2·(predictions − targets)²
+    Gradient:
+        dpredictions = (predictions − targets)·dL
+        dtargets = −dpredictions
+
+    Nothing is averaged; with elements masked, the mean is `loss.sum() / where.sum()`.
+
+    Args:
+        predictions: any shape.
+        targets: of the shape and dtype of the predictions, or None for zeros.
+        where: booleans, of a shape that broadcasts to the predictions'. Where False, loss and gradients are 0, also if
+            there is a NaN or an infinity.
+
+    Returns:
+        L, of the predictions' shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
+            is not boolean.
+
+    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+
+    Reference: `optax.losses.l2_loss`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
+
+    Example:
+        >>> jax.value_and_grad(l2_loss)(jnp.array(3.0), jnp.array(1.0))
+        (Array(2., dtype=float32), Array(2., dtype=float32))
+    """
+    return _squared_jit(0.5, *_checked_errors(predictions, targets, where))
+
+
+def _checked_errors(predictions, targets, where):
+    predictions, targets = float_arrays(predictions=predictions, targets=targets)
+    if targets is not None and targets.shape != predictions.shape:
+        raise ValueError(
+            f"targets: got shape {targets.shape}, expected {predictions.shape}, that of the predictions: nothing is "
+            "broadcast, use jnp.broadcast_to or reshape"
+        )
+    return varying_alike(predictions, targets, _checked_mask(where, "predictions", predictions.shape))
+
+
+# --- absolute_error ---
+
+
+def _absolute_primal(predictions, targets, where):
+    return jnp.abs(_error(predictions, targets, where)).astype(predictions.dtype)
+
+
+_absolute = jax.custom_vjp(_absolute_primal)
+
+
+def _absolute_fwd(predictions, targets, where):
+    e = _error(predictions, targets, where)
+    sign = (e > 0).astype(jnp.int8) - (e < 0).astype(jnp.int8)
+    return _absolute_primal(predictions, targets, where), (sign, _given(targets), where)
+
+
+def _absolute_bwd(saved, dloss):
+    # L = |e|, e = y − t:   dy = sign(e)·dL,   dt = −dy
+    sign, has_targets, where = saved
+    return _to_both(sign.astype(dloss.dtype), has_targets, where, dloss)
+
+
+_absolute.defvjp(_absolute_fwd, _absolute_bwd)
+_absolute_jit = jax.jit(_absolute)
+
+
+def absolute_error(
+    predictions: jax.Array, targets: jax.Array | None = None, *, where: jax.Array | None = None
+) -> jax.Array:
+    """Absolute error, element by element.
+
+    Formula:
+        L = |predictions − targets|
+    Gradient:
+        dpredictions = sign(predictions − targets)·dL
+        dtargets = −dpredictions
+
+    At the kink, where they are equal, the gradient is 0, as that of `jnp.abs`. NaN stays NaN, with gradient 0. Nothing
+    is averaged; with elements masked, the mean is `loss.sum() / where.sum()`. optax has no such loss; this one is named
+    after its squared_error. PyTorch calls its mean l1_loss.
+
+    Args:
+        predictions: any shape.
+        targets: of the shape and dtype of the predictions, or None for zeros.
+        where: booleans, of a shape that broadcasts to the predictions'. Where False, loss and gradients are 0, also if
+            there is a NaN or an infinity.
+
+    Returns:
+        L, of the predictions' shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
+            is not boolean.
+
+    Saved for the backward: the sign, one byte per element.
+
+    Reference: S. Boyd, L. Vandenberghe, Convex optimization (2004), section 6.1.
+
+    Example:
+        >>> jax.value_and_grad(absolute_error)(jnp.array(1.0), jnp.array(3.0))
+        (Array(2., dtype=float32), Array(-1., dtype=float32))
+    """
+    return _absolute_jit(*_checked_errors(predictions, targets, where))
+
+
+# --- huber_loss ---
+
+
+def _huber_primal(delta: float, predictions, targets, where):
+    return _huber_fwd(delta, predictions, targets, where)[0]
+
+
+_huber = jax.custom_vjp(_huber_primal, nondiff_argnums=(0,))
+
+
+def _huber_fwd(delta: float, predictions, targets, where):
+    e = _error(predictions, targets, where)
+    size = jnp.abs(e)
+    loss = jnp.where(size <= delta, 0.5 * (e * e), delta * (size - 0.5 * delta))
+    slope = jnp.where(size <= delta, e, delta * jnp.sign(e))
+    return loss.astype(predictions.dtype), (slope.astype(predictions.dtype), _given(targets), where)
+
+
+def _huber_bwd(delta: float, saved, dloss):
+    # L = e²/2 where |e| <= δ, else δ·(|e| − δ/2), e = y − t:   dy = min(max(e, −δ), δ)·dL,   dt = −dy
+    del delta
+    slope, has_targets, where = saved
+    return _to_both(slope.astype(accumulator(slope.dtype)), has_targets, where, dloss)
+
+
+_huber.defvjp(_huber_fwd, _huber_bwd)
+_huber_jit = jax.jit(_huber, static_argnums=0)
+
+
+def huber_loss(
+    predictions: jax.Array,
+    targets: jax.Array | None = None,
+    delta: float = 1.0,
+    *,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """Huber loss: half the squared error near 0, linear beyond delta.
+
+    Formula, with e = predictions − targets and δ the delta:
+        L = e²/2 where |e| <= δ, else δ·(|e| − δ/2)
+    Gradient:
+        dpredictions = min(max(e, −δ), δ)·dL
+        dtargets = −dpredictions
+
+    The two pieces meet with one slope; the second derivative at |e| = δ is that of the inner one. NaN stays NaN, and
+    so does its gradient. Nothing is averaged; with elements masked, the mean is `loss.sum() / where.sum()`. PyTorch's
+    smooth_l1_loss is the mean of `huber_loss(..., delta=beta) / beta`.
+
+    Args:
+        predictions: any shape.
+        targets: of the shape and dtype of the predictions, or None for zeros.
+        delta: δ, a positive Python number.
+        where: booleans, of a shape that broadcasts to the predictions'. Where False, loss and gradients are 0, also if
+            there is a NaN or an infinity.
+
+    Returns:
+        L, of the predictions' shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, a delta that is not positive and finite. TypeError: arguments that are not
+            floating arrays of one dtype, where that is not boolean, a delta that is no Python number.
+
+    Saved for the backward: min(max(e, −δ), δ), one array of the predictions' dtype.
+
+    Reference: `optax.losses.huber_loss`; P. Huber, Robust estimation of a location parameter, Annals of Mathematical
+    Statistics 1964.
+
+    Example:
+        >>> jax.grad(lambda y: huber_loss(y).sum())(jnp.array([-3.0, 0.5])).tolist()
+        [-1.0, 0.5]
+    """
+    if isinstance(delta, bool) or not isinstance(delta, (int, float)):
+        raise TypeError(
+            f"delta: got a {type(delta).__name__}, expected a Python number: it is a constant of the op and has no "
+            "gradient"
+        )
+    if not 0 < delta < math.inf:
+        raise ValueError(f"delta: got {delta}, expected a positive, finite number; without a bound it is l2_loss")
+    return _huber_jit(float(delta), *_checked_errors(predictions, targets, where))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxconv
-from jaxconv.verification.cases.case import Case, inf, nan, positive, times
+from jaxconv.verification.cases.case import Case, inf, nan, positive, times, wide
 from jaxconv.verification.checks import Edge
 
 # --- the cross-entropies ---
@@ -183,9 +183,95 @@ def _cross_entropies() -> list[Case]:
     return cases
 
 
+# --- element by element ---
+
+
+def _where(shape) -> jax.Array:
+    """A mask of single elements along the last axis."""
+    return jnp.asarray(np.arange(shape[-1]) % 3 != 1)
+
+
+def _masked(loss):
+    """Plain losses with their mask."""
+    return jnp.where(jnp.broadcast_to(_where(loss.shape), loss.shape), loss, 0)
+
+
+def _plain_binary(z, t, weight=None):
+    weight = jnp.ones(z.shape, z.dtype) if weight is None else jnp.broadcast_to(weight, z.shape)
+    return weight * t * jax.nn.softplus(-z) + (1 - t) * jax.nn.softplus(z)
+
+
+def _zeros_and_ones(z):
+    return jnp.asarray(np.arange(math.prod(z.shape)).reshape(z.shape) % 2, z.dtype)
+
+
+def _binary() -> list[Case]:
+    made = functools.partial(Case, "sigmoid_binary_cross_entropy")
+    far = functools.partial(
+        made,
+        function=lambda z: jaxconv.sigmoid_binary_cross_entropy(z, _zeros_and_ones(z)),
+        reference=lambda z: _plain_binary(z, _zeros_and_ones(z)),
+        shapes=((401,),),
+        quick=True,
+    )
+    shape = (2, 3, 4)
+    return [
+        made(
+            "every option",
+            lambda z, t, p: jaxconv.sigmoid_binary_cross_entropy(z, t, pos_weight=p, where=_where(z.shape)),
+            lambda z, t, p: _masked(_plain_binary(z, t, p)),
+            (shape, shape, (3, 1)),
+            thorough=True,
+            quick=True,
+        ),
+        made("no axis", jaxconv.sigmoid_binary_cross_entropy, _plain_binary, ((), ())),
+        made(
+            "feature map, a weight per channel",
+            lambda z, t, p: jaxconv.sigmoid_binary_cross_entropy(z, t, pos_weight=p),
+            lambda z, t, p: _plain_binary(z, t, p.reshape(1, 1, 1, -1)),
+            ((2, 14, 14, 8), (2, 14, 14, 8), (8,)),
+            inputs=positive,
+        ),
+        far("whole range", inputs=wide(80.0), dtypes=("float64", "float32")),
+        # float16 has no numbers below 6e-8: exp(-12) is 6e-6.
+        far("whole range of float16", inputs=wide(12.0), dtypes=("bfloat16", "float16")),
+    ]
+
+
+def _plain_huber(delta: float):
+    def plain(e):
+        size = jnp.abs(e)
+        return jnp.where(size <= delta, 0.5 * e**2, delta * (size - 0.5 * delta))
+
+    return plain
+
+
+def _errors() -> list[Case]:
+    cases = []
+    for op, ours, plain in (
+        ("squared_error", jaxconv.squared_error, lambda e: e**2),
+        ("l2_loss", jaxconv.l2_loss, lambda e: 0.5 * e**2),
+        ("absolute_error", jaxconv.absolute_error, jnp.abs),
+        ("huber_loss", functools.partial(jaxconv.huber_loss, delta=0.7), _plain_huber(0.7)),
+    ):
+        cases += [
+            Case(
+                op,
+                "every option",
+                lambda y, t, ours=ours: ours(y, t, where=_where(y.shape)),
+                lambda y, t, plain=plain: _masked(plain(y - t)),
+                ((3, 5), (3, 5)),
+                thorough=True,
+                quick=True,
+            ),
+            Case(op, "no targets, no axis", lambda y, ours=ours: ours(y), plain, ((),)),
+        ]
+    return cases
+
+
 def cases() -> list[Case]:
     """The cases of this module's ops."""
-    return _cross_entropies()
+    return [*_cross_entropies(), *_binary(), *_errors()]
 
 
 _KEPT_ROWS = np.asarray([True, False, False, True])
@@ -357,6 +443,131 @@ EDGES: dict[str, tuple[Edge, ...]] = {
             (np.zeros((0, 3)), np.zeros(0, np.int32)),
             np.zeros(0),
             (np.zeros((0, 3)),),
+        ),
+    ),
+    "sigmoid_binary_cross_entropy": (
+        Edge(
+            "log 2 at 0",
+            jaxconv.sigmoid_binary_cross_entropy,
+            (np.asarray([0.0, -0.0]), np.asarray([0.0, 1.0])),
+            np.full(2, math.log(2)),
+            (np.asarray([0.5, -0.5]), np.zeros(2)),
+        ),
+        Edge(
+            "the second derivative at 0",
+            lambda z: jax.grad(
+                lambda z: jaxconv.sigmoid_binary_cross_entropy(z, jnp.ones_like(z), pos_weight=3.0).sum()
+            )(z),
+            (np.asarray([0.0]),),
+            np.asarray([-1.5]),
+            (np.asarray([0.75]),),
+        ),
+        Edge(
+            "what is ruled out and not there costs nothing",
+            lambda z, t, p: jaxconv.sigmoid_binary_cross_entropy(z, t, pos_weight=p),
+            (np.asarray([-inf, inf]), np.asarray([0.0, 1.0]), np.asarray(2.0)),
+            np.zeros(2),
+            (np.zeros(2), np.asarray([inf, -inf]), np.asarray(0.0)),
+        ),
+        Edge(
+            "what is ruled out and there: inf",
+            lambda z: jaxconv.sigmoid_binary_cross_entropy(z, jnp.asarray([True, False])),
+            (np.asarray([-inf, inf]),),
+            np.asarray([inf, inf]),
+            (np.asarray([-1.0, 1.0]),),
+        ),
+        Edge(
+            "positives of weight 0 cost nothing",
+            lambda z: jaxconv.sigmoid_binary_cross_entropy(z, jnp.asarray([1, 1]), pos_weight=0.0),
+            (np.asarray([-inf, 0.0]),),
+            np.zeros(2),
+            (np.zeros(2),),
+        ),
+        Edge(
+            "left out: 0, whatever it holds",
+            lambda z, t, p: jaxconv.sigmoid_binary_cross_entropy(
+                z, t, pos_weight=p, where=jnp.asarray([True, False, False, False])
+            ),
+            (np.asarray([0.0, nan, inf, 0.0]), np.asarray([1.0, 0.0, nan, 1.0]), np.asarray([1.0, 1.0, 1.0, nan])),
+            np.asarray([math.log(2), 0, 0, 0]),
+            (np.asarray([-0.5, 0, 0, 0]), np.zeros(4), np.asarray([math.log(2), 0, 0, 0])),
+        ),
+        Edge(
+            "NaN stays",
+            jaxconv.sigmoid_binary_cross_entropy,
+            (np.asarray([nan]), np.asarray([1.0])),
+            np.asarray([nan]),
+            (np.asarray([nan]), np.asarray([nan])),
+        ),
+        Edge(
+            "an empty axis",
+            lambda z, p: jaxconv.sigmoid_binary_cross_entropy(z, z, pos_weight=p),
+            (np.zeros((0, 3)), np.ones(3)),
+            np.zeros((0, 3)),
+            (np.zeros((0, 3)), np.zeros(3)),
+        ),
+    ),
+}
+
+
+def _edges_of_errors(op, at, slope, nan_slope) -> tuple[Edge, ...]:
+    """What the losses of an error share: the loss and its slope at 3, and its slope at NaN."""
+    masked = lambda y, t: op(y, t, where=jnp.asarray([True, False, False, False]))  # noqa: E731
+    return (
+        Edge(
+            "no error, no gradient",
+            op,
+            (np.asarray([0.0, -0.0, 2.0]), np.asarray([0.0, 0.0, 2.0])),
+            np.zeros(3),
+            (np.zeros(3), np.zeros(3)),
+        ),
+        Edge(
+            "left out: 0, whatever it holds",
+            masked,
+            (np.asarray([1.0, nan, inf, 1.0]), np.asarray([-2.0, 0.0, inf, nan])),
+            np.asarray([at, 0, 0, 0]),
+            (np.asarray([slope, 0, 0, 0]), np.asarray([-slope, 0, 0, 0])),
+        ),
+        Edge(
+            "left out, with an infinite cotangent",
+            lambda y, t: jnp.log(masked(y, t)),
+            (np.full(4, 1.0), np.full(4, -2.0)),
+            np.asarray([math.log(at), -inf, -inf, -inf]),
+            (np.asarray([slope / at, 0, 0, 0]), np.asarray([-slope / at, 0, 0, 0])),
+        ),
+        Edge("NaN stays", op, (np.asarray([nan]),), np.asarray([nan]), (np.asarray([nan_slope]),)),
+        Edge("an empty axis", op, (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),
+    )
+
+
+EDGES |= {
+    "squared_error": _edges_of_errors(jaxconv.squared_error, 9.0, 6.0, nan),
+    "l2_loss": _edges_of_errors(jaxconv.l2_loss, 4.5, 3.0, nan),
+    "absolute_error": (
+        *_edges_of_errors(jaxconv.absolute_error, 3.0, 1.0, 0.0),
+        Edge(
+            "infinities",
+            jaxconv.absolute_error,
+            (np.asarray([inf, -inf]),),
+            np.full(2, inf),
+            (np.asarray([1.0, -1.0]),),
+        ),
+    ),
+    "huber_loss": (
+        *_edges_of_errors(jaxconv.huber_loss, 2.5, 1.0, nan),
+        Edge(
+            "at delta and at infinity",
+            jaxconv.huber_loss,
+            (np.asarray([1.0, -1.0, inf, -inf]),),
+            np.asarray([0.5, 0.5, inf, inf]),
+            (np.asarray([1.0, -1.0, 1.0, -1.0]),),
+        ),
+        Edge(
+            "the second derivative at delta: the inner one",
+            lambda y: jax.grad(lambda y: jaxconv.huber_loss(y).sum())(y),
+            (np.asarray([1.0, -1.0, 2.0]),),
+            np.asarray([1.0, -1.0, 1.0]),
+            (np.asarray([1.0, 1.0, 0.0]),),
         ),
     ),
 }
