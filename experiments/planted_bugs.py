@@ -530,22 +530,24 @@ def _narrow_normaliser(x, axis, mask=None):
     return largest, jnp.expand_dims(_narrow_sum(jnp.exp(x - largest), axis[0]), axis)
 
 
-def _soft_bwd(axis, saved, dloss, *, mass=None, normaliser=1.0):
+def _soft_bwd(call, saved, dloss, *, mass=None, normaliser=1.0):
     """The rule of softmax_cross_entropy, with the parts that can be forgotten as options."""
-    logits, labels, largest, total, right_mass = saved
-    dloss = jnp.expand_dims(dloss, axis).astype(total.dtype)
+    logits, labels, _, _, largest, rest, right_mass = saved
+    total = 1 + rest
+    dloss = jnp.expand_dims(dloss, call.axis).astype(total.dtype)
     p = probabilities(logits, largest, total, right_mass if mass is None else mass)
     dlogits = (p - labels.astype(total.dtype)) * dloss
     dlabels = (jnp.log(total) * normaliser + largest - logits.astype(total.dtype)) * dloss
-    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype), None, None
 
 
-def _hard_unguarded(axis, saved, dloss):
-    logits, labels, largest, total = saved
+def _hard_unguarded(call, saved, dloss):
+    logits, labels, _, _, largest, _, rest, _ = saved
+    axis, total = call.axis, 1 + rest
     target = jnp.clip(jnp.expand_dims(labels, axis), 0, logits.shape[axis[0]] - 1)
     is_target = lax.broadcasted_iota(labels.dtype, logits.shape, axis[0]) == target
     dlogits = probabilities(logits, largest, total) - is_target.astype(total.dtype)
-    return (dlogits * jnp.expand_dims(dloss, axis).astype(total.dtype)).astype(logits.dtype), None
+    return (dlogits * jnp.expand_dims(dloss, axis).astype(total.dtype)).astype(logits.dtype), None, None, None
 
 
 def _silu_naive(x, dy):

@@ -39,7 +39,15 @@ from jaxconv.activation import (
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
 from jaxconv.linear import dense, flatten
-from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.loss import (
+    absolute_error,
+    huber_loss,
+    l2_loss,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+    squared_error,
+)
 from jaxconv.norm import batch_norm, batch_norm_inference
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
@@ -49,6 +57,7 @@ from jaxconv.softmax import gumbel_softmax, log_softmax, logmeanexp, logsumexp, 
 from jaxconv.transform import autodiff
 
 __all__ = [
+    "absolute_error",
     "autodiff",
     "avg_pool",
     "batch_norm",
@@ -76,7 +85,9 @@ __all__ = [
     "hard_silu",
     "hard_swish",
     "hard_tanh",
+    "huber_loss",
     "identity",
+    "l2_loss",
     "leaky_relu",
     "log1mexp",
     "log_sigmoid",
@@ -93,6 +104,7 @@ __all__ = [
     "selu",
     "separable_conv",
     "sigmoid",
+    "sigmoid_binary_cross_entropy",
     "silu",
     "soft_shrink",
     "soft_sign",
@@ -104,6 +116,7 @@ __all__ = [
     "space_to_depth",
     "sparse_plus",
     "sparse_sigmoid",
+    "squared_error",
     "squareplus",
     "sum_pool",
     "swish",
