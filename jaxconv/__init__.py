@@ -8,7 +8,7 @@ from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, 
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
-from jaxconv.norm import batch_norm, batch_norm_inference
+from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.transform import autodiff
 
@@ -24,15 +24,20 @@ __all__ = [
     "flatten",
     "global_avg_pool",
     "global_max_pool",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
     "max_pool",
     "min_pool",
     "relu",
+    "rms_norm",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "standardize",
     "sum_pool",
     "tanh",
 ]
