@@ -6,6 +6,7 @@ own, are checked with `jaxconv.verification`.
 
 from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
+from jaxconv.dropout import drop_path, dropout
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
@@ -21,6 +22,8 @@ __all__ = [
     "conv_input_grad",
     "conv_kernel_grad",
     "dense",
+    "drop_path",
+    "dropout",
     "flatten",
     "global_avg_pool",
     "global_max_pool",
