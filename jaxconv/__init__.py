@@ -38,6 +38,7 @@ from jaxconv.activation import (
 )
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
+from jaxconv.dropout import drop_path, dropout
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import (
     absolute_error,
@@ -48,7 +49,7 @@ from jaxconv.loss import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
-from jaxconv.norm import batch_norm, batch_norm_inference
+from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
@@ -72,6 +73,8 @@ __all__ = [
     "dense",
     "depth_to_space",
     "depthwise_conv",
+    "drop_path",
+    "dropout",
     "elu",
     "flatten",
     "fold",
@@ -79,6 +82,7 @@ __all__ = [
     "global_avg_pool",
     "global_max_pool",
     "glu",
+    "group_norm",
     "gumbel_softmax",
     "hard_shrink",
     "hard_sigmoid",
@@ -87,7 +91,9 @@ __all__ = [
     "hard_tanh",
     "huber_loss",
     "identity",
+    "instance_norm",
     "l2_loss",
+    "layer_norm",
     "leaky_relu",
     "log1mexp",
     "log_sigmoid",
@@ -101,6 +107,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "selu",
     "separable_conv",
     "sigmoid",
@@ -118,6 +125,7 @@ __all__ = [
     "sparse_sigmoid",
     "squared_error",
     "squareplus",
+    "standardize",
     "sum_pool",
     "swish",
     "tanh",

@@ -47,16 +47,16 @@ def probabilities(x, largest, total, factor: Any = 1.0):
     return jnp.exp(x.astype(total.dtype) - largest) * (factor / total)
 
 
-def checked_axis(axis: int | Sequence[int], shape: tuple[int, ...]) -> Axis:
-    """An axis or several as a sorted tuple of axes counted from the front."""
+def checked_axis(axis: int | Sequence[int], shape: tuple[int, ...], name: str = "axis") -> Axis:
+    """An axis or several as a sorted tuple of axes counted from the front; name is the argument's, for messages."""
     given = axis
     try:
         axes = (operator.index(axis),) if not isinstance(axis, Sequence) else tuple(map(operator.index, axis))
     except TypeError:
-        raise TypeError(f"axis: got {given!r}, expected an int or a tuple of ints") from None
+        raise TypeError(f"{name}: got {given!r}, expected an int or a tuple of ints") from None
     ndim = len(shape)
     if not axes or any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
         raise ValueError(
-            f"axis: got {given!r} for shape {shape}, expected distinct axes between {-ndim} and {ndim - 1}"
+            f"{name}: got {given!r} for shape {shape}, expected distinct axes between {-ndim} and {ndim - 1}"
         )
     return tuple(sorted(a % ndim for a in axes))

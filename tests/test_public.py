@@ -19,6 +19,7 @@ OP_MODULES = (
     "activation",
     "conv",
     "conv_general",
+    "dropout",
     "linear",
     "loss",
     "norm",

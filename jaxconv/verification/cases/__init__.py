@@ -14,6 +14,7 @@ from jaxconv.verification.cases import (
     activation,
     conv,
     conv_general,
+    dropout,
     linear,
     loss,
     norm,
@@ -27,7 +28,7 @@ from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, norm, loss)
+_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, norm, dropout, loss)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 
