@@ -22,13 +22,14 @@ from jaxconv.verification.cases import (
     patches,
     pool,
     separable,
+    softmax,
 )
 from jaxconv.verification.cases.case import Case
 from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, norm, dropout, loss)
+_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, softmax, linear, norm, dropout, loss)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 
