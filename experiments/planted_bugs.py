@@ -781,7 +781,7 @@ MUTATIONS = (
         "average added up in the narrow dtype",
         "global_avg_pool",
         Point("4,096 positive positions", "bfloat16"),
-        {"pool:_global_avg_primal": _instead(_global_avg_narrow)},
+        {"pool_global:_global_avg_primal": _instead(_global_avg_narrow)},
     ),
     Mutation(
         "last output row missed in sum pooling",
@@ -793,20 +793,20 @@ MUTATIONS = (
         "global average divided by the batch, too",
         "global_avg_pool",
         _EVERY,
-        {"pool:_global_avg_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
+        {"pool_global:_global_avg_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
     ),
     Mutation(
         "global maximum shared by all positions",
         "global_max_pool",
         _EVERY,
-        {"pool:_global_max_bwd": _instead(_tie_shared)},
+        {"pool_global:_global_max_bwd": _instead(_tie_shared)},
     ),
     Mutation(
         "the last of equal maxima wins",
         "global_max_pool",
         _EDGE,
         {
-            "pool:_global_max_fwd": lambda right: (
+            "pool_global:_global_max_fwd": lambda right: (
                 lambda call, x: (
                     right(call, x)[0],
                     call.flat_shape[1]

@@ -8,7 +8,7 @@ Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as 
     rows        the kernel gradient alone, as one matrix product per row of taps: for CPUs
     canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs
 
-and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window_sum_grad`:
+and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
@@ -30,6 +30,8 @@ __all__ = [
     "extremum_value",
     "input_grad",
     "kernel_grad",
+    "soft_maximum",
+    "soft_maximum_grad",
     "window_sum",
     "window_sum_grad",
 ]
@@ -113,6 +115,28 @@ def extremum_grad(dy, tap, window):
     if not dy.size:
         return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
     return taps.extremum_grad(dy, tap, window)
+
+
+def soft_maximum(x, window, share, padding, least):
+    """m[n,p,c] = max_i x[n,u,c] at u = s·p + d·i − l; r[n,p,c] = sum_i share(x[n,u,c], m[n,p,c]) but for the largest.
+
+    share(a, b) is an elementwise function for a <= b, 1 where they are equal. The padding's value and smaller ones than
+    least have a share of 0 in every other element; where there is nothing else, m is least and r is −1.
+    """
+    if 0 in window.output_size:
+        zeros = _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+        return zeros, zeros
+    return taps.soft_maximum(x, window, share, padding, least)
+
+
+def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} weight(x[n,u,c], y[n,p,c]) · dy[n,p,c].
+
+    weight is elementwise, and 0 where x is the padding's value or y is `absent`, as it is of windows that do not exist.
+    """
+    if not dy.size:
+        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
+    return taps.soft_maximum_grad(dy, x, y, window, weight, padding, absent)
 
 
 def window_sum(x, window):

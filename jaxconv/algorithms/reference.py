@@ -96,6 +96,23 @@ def extremum_grad(dy, tap, window):
     return dx.astype(dy.dtype)
 
 
+def soft_maximum(x, window, share, padding, least):
+    """m[n,p,c] = max_i x[n,u,c] at u = s·p + d·i − l; r[n,p,c] = sum_i share(x[n,u,c], m) but for the largest."""
+    values = jnp.stack([read(x, window, i, padding) for i in window.taps()])
+    first = jnp.argmax(values, axis=0)[None]
+    m = jnp.maximum(jnp.max(values, axis=0), least)
+    shares = share(values, m[None])
+    others = jnp.put_along_axis(shares, first, 0.0, axis=0, inplace=False)
+    return m, jnp.sum(others, axis=0) + (jnp.take_along_axis(shares, first, axis=0)[0] - 1)
+
+
+def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} weight(x[n,u,c], y[n,p,c]) · dy[n,p,c]."""
+    del absent
+    terms = (place(weight(read(x, window, i, padding), y) * dy, window, i) for i in window.taps())
+    return sum(terms, jnp.zeros((), dy.dtype))
+
+
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     acc = x.astype(accumulator(x.dtype))

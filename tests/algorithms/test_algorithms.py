@@ -170,6 +170,39 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
             assert jnp.array_equal(one, other, equal_nan=True), window
 
 
+@pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
+@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+def test_soft_maximum_algorithms(algorithm, unrolled, monkeypatch):
+    monkeypatch.setattr(views, "UNROLLED", unrolled)
+    rng = random.Random(2)
+    share = lambda a, b: jnp.exp(jnp.where(a == jnp.inf, 0, a - b))  # noqa: E731
+    least = float(jnp.finfo(jnp.float64).min)
+    for seed in range(4):
+        window = random_pool_window(rng)
+        x, dy = normal(seed, (2, *window.input_size, 3), (2, *window.output_size, 3))
+        special = np.random.default_rng(seed).choice([0.0, np.inf, -np.inf], x.shape, p=[0.8, 0.1, 0.1])
+
+        def results(module, x, dy, window=window):
+            m, r = module.soft_maximum(x, window, share, -jnp.inf, least)
+            return m, r, module.soft_maximum_grad(dy, x, m, window, share, -jnp.inf, jnp.inf)
+
+        for values in (x, x + jnp.asarray(special)):
+            expected = jax.jit(lambda *args: results(reference, *args))(values, dy)
+            found = jax.jit(lambda *args: results(algorithm, *args))(values, dy)
+            assert jnp.array_equal(found[0], expected[0]), window
+            assert_close(found[1:], expected[1:], length=window.tap_count)
+
+
+def test_a_position_that_no_window_reads_takes_no_part_in_a_soft_maximum():
+    # Positions 2 and 3 are between the taps of both windows, 6 is cropped.
+    window = pool_window((7,), (2,), strides=1, dilation=4, padding=((0, -1),))
+    x = jnp.asarray([1.0, 2.0, jnp.nan, jnp.nan, 3.0, 4.0, jnp.inf]).reshape(1, 7, 1)
+    share = lambda a, b: jnp.exp(a - b)  # noqa: E731
+    m, _ = taps.soft_maximum(x, window, share, -jnp.inf, -1e300)
+    dx = taps.soft_maximum_grad(jnp.ones((1, 2, 1)), x, m, window, share, -jnp.inf, jnp.inf)
+    assert dx[0, :, 0].tolist() == [np.exp(-2.0), np.exp(-2.0), 0, 0, 1, 1, 0]
+
+
 def test_kernel_gradient_as_a_loop():
     window = conv_window((6, 7), (4, 2), strides=(1, 2), padding=2)
     x, dy = small_integers(0, (2, 6, 7, 8), (2, *window.output_size, 6))
