@@ -59,15 +59,15 @@ def lp_value(p: float, m, r):
 def lp_weight(p: float, x, y):
     """(a, c, weight), elementwise functions of x, of y and of both, so that weight(a, c) = sign(x)·(|x|/y)^(p−1).
 
-    c is 0 for an infinite y, and weight is 0 where a or c is.
+    c is 0 for an infinite y and for a window of zeros, and weight is 0 where a or c is.
     """
     # |x|/y may underflow where its power does not, the power overflow where the ratio does not: so the power of up to 1
     # comes first, one beyond 1 last.
     first, last = (p - 1, 1) if p <= 2 else (1, p - 1)
-    # The x of a window of zeros are 0: any y but 0 gives them the weight 0.
-    a, b = _signed_power(x, first), _power(jnp.where(y == 0, 1, y), first)
+    zeros = y == 0
+    a, b = _signed_power(x, first), _power(jnp.where(zeros, 1, y), first)
     # One division per window. 1/b may be subnormal, which XLA flushes to 0, but not 4/b.
-    c = jnp.minimum(4 / b, jnp.finfo(y.dtype).max)
+    c = jnp.where(zeros, 0, jnp.minimum(4 / b, jnp.finfo(y.dtype).max))
     return a, c, lambda a, c: _signed_power(jnp.where(jnp.isinf(a), jnp.sign(a), a * c * 0.25), last)
 
 
