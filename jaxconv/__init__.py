@@ -8,11 +8,23 @@ from jaxconv.activation import leaky_relu, log_softmax, relu, sigmoid, softmax, 
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
-from jaxconv.pool import avg_pool, logsumexp_pool, lp_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool import (
+    avg_pool,
+    logsumexp_pool,
+    lp_pool,
+    max_pool,
+    max_pool_with_indices,
+    max_unpool,
+    min_pool,
+    sum_pool,
+)
+from jaxconv.pool_adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxconv.pool_global import global_avg_pool, global_max_pool
 from jaxconv.transform import autodiff
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "autodiff",
     "avg_pool",
     "conv",
@@ -27,6 +39,8 @@ __all__ = [
     "logsumexp_pool",
     "lp_pool",
     "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
     "min_pool",
     "relu",
     "sigmoid",

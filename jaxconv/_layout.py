@@ -1,8 +1,11 @@
 """Arrays between the user's layout and the plain one, (N, *spatial, C), that the algorithms work in."""
 
+import functools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.geometry import Layout
@@ -26,3 +29,9 @@ def from_plain(layout: Layout, shape, a):
 def along(b, axis: int, shape):
     """A vector along one axis of an array of this shape."""
     return lax.broadcast_in_dim(b, shape, (axis % len(shape),))
+
+
+def divided(a, counts: Sequence[Sequence[int]]):
+    """a[n,p,c] / m[p], with m the product of a count per axis, known while tracing; 0 counts as 1."""
+    m = np.maximum(functools.reduce(np.multiply.outer, counts), 1).astype(a.dtype)
+    return a / lax.broadcast_in_dim(jnp.asarray(m), a.shape, range(1, a.ndim - 1))

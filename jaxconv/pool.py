@@ -16,7 +16,7 @@ share. Pooling over all of an image is in pool_global.py, into a given number of
 """
 
 import dataclasses
-import functools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,8 +26,8 @@ import numpy as np
 from jax import lax
 
 from jaxconv import algorithms
-from jaxconv._arguments import float_arrays
-from jaxconv._layout import from_plain, to_plain
+from jaxconv._arguments import float_arrays, integer_array, varying_alike
+from jaxconv._layout import divided, from_plain, to_plain
 from jaxconv._soft_maximum import (
     checked_exponent,
     checked_sharpness,
@@ -40,9 +40,18 @@ from jaxconv._soft_maximum import (
     lse_value,
 )
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.geometry import DataFormat, Layout, Padding, Window, layout_of, pool_window, spatial_ndim_of
+from jaxconv.geometry import DataFormat, Layout, Padding, Window, layout_of, per_axis, pool_window, spatial_ndim_of
 
-__all__ = ["avg_pool", "logsumexp_pool", "lp_pool", "max_pool", "min_pool", "sum_pool"]
+__all__ = [
+    "avg_pool",
+    "logsumexp_pool",
+    "lp_pool",
+    "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
+    "min_pool",
+    "sum_pool",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +193,225 @@ def min_pool(
     return _extremum_jit(False, call, x)
 
 
+# --- max_pool_with_indices ---
+
+
+def _indexed_primal(call: _Call, x):
+    return _indexed_fwd(call, x)[0]
+
+
+_indexed = jax.custom_vjp(_indexed_primal, nondiff_argnums=(0,))
+
+
+def _indexed_fwd(call: _Call, x):
+    y, tap = algorithms.extremum(to_plain(call.layout, x), call.window, True)
+    results = (y, _positions(tap, call.window))
+    return tuple(from_plain(call.layout, x.shape, a) for a in results), tap
+
+
+def _indexed_bwd(call: _Call, tap, cotangents):
+    # As of max_pool; the indices are constant almost everywhere:
+    #   dx[n,u,c] = sum_{p : s·p + d·tap[n,p,c] − l = u} dy[n,p,c]
+    dy, _ = cotangents
+    dx = algorithms.extremum_grad(to_plain(call.layout, dy), tap, call.window)
+    return (from_plain(call.layout, dy.shape, dx),)
+
+
+def _positions(tap, window: Window):
+    """The position s·p + d·tap − l as one number, row-major over the input's axes; −1 for one in the padding."""
+    rest = tap.astype(jnp.int32)
+    position, inside, stride = jnp.zeros_like(rest), jnp.ones_like(rest, bool), 1
+    for axis in reversed(range(window.ndim)):
+        n, r = window.input_size[axis], window.window_size[axis]
+        p = lax.broadcasted_iota(jnp.int32, tap.shape, axis + 1)
+        u = window.strides[axis] * p + window.dilation[axis] * (rest % r) - window.padding[axis][0]
+        inside &= (u >= 0) & (u < n)
+        position += stride * u
+        rest, stride = rest // r, stride * n
+    return jnp.where(inside, position, -1)
+
+
+_indexed.defvjp(_indexed_fwd, _indexed_bwd)
+_indexed_jit = jax.jit(_indexed, static_argnums=0)
+
+
+def max_pool_with_indices(
+    x: jax.Array,
+    window: int | Sequence[int],
+    *,
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    data_format: DataFormat = "channels_last",
+) -> tuple[jax.Array, jax.Array]:
+    """Max pooling that also says where the maxima are, for `max_unpool`.
+
+    Formula, per spatial axis, with t[n,p,c] the tap that `max_pool` picks:
+
+        y[n,p,c] = max_i x[n, s·p + d·i − l, c]
+        indices[n,p,c] = s·p + d·t[n,p,c] − l, over several axes the row-major number of that position
+    Gradient, that of `max_pool`:
+        dx[n,u,c] = sum_{p : indices[n,p,c] = u} dy[n,p,c]
+
+    The indices are those of `torch.nn.functional.max_pool2d` with return_indices: they count the positions of one
+    channel of one example of x, without padding. A window that lies wholly in the padding has index −1. Ties and NaN
+    are as in `max_pool`.
+
+    Args:
+        x: (*batch, *spatial, C), as in `max_pool`.
+        window: as in `max_pool`, like all that follow.
+        strides: as in `max_pool`.
+        padding: as in `max_pool`.
+        dilation: as in `max_pool`.
+        ceil_mode: as in `max_pool`.
+        data_format: as in `max_pool`.
+
+    Returns:
+        (y, indices), both (*batch, *output, C) or (*batch, C, *output); y of x's dtype, the indices int32.
+
+    Raises:
+        ValueError, TypeError: as in `max_pool`.
+
+    Saved for the backward: the taps, one byte per element of y (two from 256 taps on, four from 65,536). Not x.
+
+    Reference: M. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV 2014 (its switches).
+
+    Example:
+        >>> x = jnp.array([1.0, 3.0, 2.0, 5.0, 4.0, 0.0]).reshape(1, 6, 1)
+        >>> y, indices = max_pool_with_indices(x, 2)
+        >>> y[0, :, 0].tolist(), indices[0, :, 0].tolist()
+        ([3.0, 5.0, 4.0], [1, 3, 4])
+    """
+    x, call = _prepare(x, window, strides, padding, dilation, ceil_mode, data_format)
+    _check_countable("x", call.window.input_size)
+    return _indexed_jit(call, x)
+
+
+# --- max_unpool ---
+
+
+@dataclasses.dataclass(frozen=True)
+class _UnpoolCall:
+    layout: Layout
+    output_size: tuple[int, ...]
+
+    def flat(self, a):
+        """(N, P, C), with P positions."""
+        a = to_plain(self.layout, a)
+        return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
+
+
+def _unpool_primal(call: _UnpoolCall, y, indices):
+    flat, at = call.flat(y).astype(accumulator(y.dtype)), call.flat(indices)
+    zeros = jnp.zeros((flat.shape[0], math.prod(call.output_size), flat.shape[-1]), flat.dtype)
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(),
+        inserted_window_dims=(1,),
+        scatter_dims_to_operand_dims=(1,),
+        operand_batching_dims=(0, 2),
+        scatter_indices_batching_dims=(0, 2),
+    )
+    zeros, flat = varying_alike(zeros, flat)
+    x = lax.scatter_add(zeros, jnp.expand_dims(at, -1), flat, numbers, mode="drop").astype(y.dtype)
+    return from_plain(call.layout, y.shape, x.reshape(x.shape[0], *call.output_size, x.shape[-1]))
+
+
+_unpool = jax.custom_vjp(_unpool_primal, nondiff_argnums=(0,))
+
+
+def _unpool_fwd(call: _UnpoolCall, y, indices):
+    return _unpool_primal(call, y, indices), indices
+
+
+def _unpool_bwd(call: _UnpoolCall, indices, dx):
+    # x[n,u,c] = sum_{p : indices[n,p,c] = u} y[n,p,c], so
+    #   dy[n,p,c] = dx[n, indices[n,p,c], c]
+    _, size, channels = call.layout.split(indices.shape)
+    if not dx.size:  # a gather must have something to read
+        return varying_alike(jnp.zeros(indices.shape, dx.dtype), dx)[0], None
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(),
+        collapsed_slice_dims=(1,),
+        start_index_map=(1,),
+        operand_batching_dims=(0, 2),
+        start_indices_batching_dims=(0, 2),
+    )
+    at = jnp.expand_dims(call.flat(indices), -1)
+    dy = lax.gather(call.flat(dx), at, numbers, (1, 1, 1), mode="fill", fill_value=0)
+    return from_plain(call.layout, indices.shape, dy.reshape(dy.shape[0], *size, channels)), None
+
+
+_unpool.defvjp(_unpool_fwd, _unpool_bwd)
+_unpool_jit = jax.jit(_unpool, static_argnums=0)
+
+
+def max_unpool(
+    y: jax.Array,
+    indices: jax.Array,
+    output_size: int | Sequence[int],
+    *,
+    data_format: DataFormat = "channels_last",
+) -> jax.Array:
+    """Puts every element of y at its index, zeros elsewhere: a partial inverse of `max_pool_with_indices`.
+
+    Formula, with u the row-major number of a position of the output:
+
+        x[n,u,c] = sum_{p : indices[n,p,c] = u} y[n,p,c]
+    Gradient:
+        dy[n,p,c] = dx[n, indices[n,p,c], c]
+
+    Elements with one index (a position that several windows picked) add up, so that `max_unpool` is the exact adjoint
+    of reading at the indices, and of `max_pool_with_indices` where the indices are; in PyTorch one of them, whichever
+    comes last, is kept. An index outside the output, such as the −1 of a window wholly in the padding, puts nothing
+    anywhere, and its element of y has gradient 0: indices are data, which no error while tracing can be about.
+
+    On a GPU the order in which equal indices add up, and with it the rounding, may differ from run to run.
+
+    Args:
+        y: (*batch, *pooled, C); (*batch, C, *pooled) for "channels_first".
+        indices: integers, of y's shape.
+        output_size: the spatial size of the result, one int per axis. An int stands for every axis of y but the first
+            (batch) and the channels.
+        data_format: "channels_last" or "channels_first".
+
+    Returns:
+        x, (*batch, *output_size, C) or (*batch, C, *output_size), of y's dtype; bfloat16 and float16 are summed in
+        float32.
+
+    Raises:
+        ValueError: shapes that differ, too few axes, an output_size below 0. TypeError: y is not a floating array, or
+            indices are not integers.
+
+    Saved for the backward: the indices. Not y.
+
+    Reference: M. Zeiler, R. Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
+
+    Example:
+        >>> x = jnp.array([1.0, 3.0, 2.0, 5.0, 4.0, 0.0]).reshape(1, 6, 1)
+        >>> max_unpool(*max_pool_with_indices(x, 2), (6,))[0, :, 0].tolist()
+        [0.0, 3.0, 0.0, 5.0, 4.0, 0.0]
+    """
+    (y,) = float_arrays(y=y)
+    indices = integer_array("indices", indices)
+    if indices.shape != y.shape:
+        raise ValueError(f"indices: got shape {indices.shape}, expected {y.shape}, that of y: one index per element")
+    layout = layout_of("y", y.shape, spatial_ndim_of("output_size", output_size, y.ndim), data_format)
+    size = per_axis("output_size", output_size, layout.spatial_ndim, minimum=0)
+    _check_countable("output_size", size)
+    if jnp.iinfo(indices.dtype).bits < 32:  # an int8 could not be compared with more than 127 positions
+        indices = indices.astype(jnp.int32)
+    return _unpool_jit(_UnpoolCall(layout, size), *varying_alike(y, indices))
+
+
+def _check_countable(name: str, size: Sequence[int]) -> None:
+    if math.prod(size) > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{name}: got {math.prod(size)} positions ({' x '.join(map(str, size))}), expected at most 2^31 − 1: their "
+            "indices are int32"
+        )
+
+
 # --- sum_pool and avg_pool ---
 
 
@@ -195,10 +423,7 @@ def _divided(divisor: Divisor, call: _Call, a):
     """a[n,p,c] / m[p]; a window without any element to count has a sum of 0, and 0/1 stands for its average."""
     if divisor == "one":
         return a
-    counts = [call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)]
-    # Known while tracing, and separable: m[p] is the product over the axes.
-    count = np.maximum(functools.reduce(np.multiply.outer, counts), 1).astype(a.dtype)
-    return a / lax.broadcast_in_dim(jnp.asarray(count), a.shape, range(1, a.ndim - 1))
+    return divided(a, [call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)])
 
 
 def _sum_primal(divisor: Divisor, call: _Call, x):

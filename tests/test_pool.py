@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from support import assert_close, normal, small_integers
 
-from jaxconv import autodiff, avg_pool, logsumexp_pool, lp_pool, max_pool, min_pool, sum_pool
+from jaxconv import (
+    autodiff,
+    avg_pool,
+    logsumexp_pool,
+    lp_pool,
+    max_pool,
+    max_pool_with_indices,
+    max_unpool,
+    min_pool,
+    sum_pool,
+)
 from jaxconv.verification import transformations
 from jaxconv.verification.cases.pool import plain_pool
 
@@ -151,6 +161,73 @@ def test_compiled_backward_has_neither_scatter_nor_select_and_scatter():
     for op in (max_pool, avg_pool, OPS["lp"], logsumexp_pool):
         grad = jax.jit(jax.grad(lambda x, op=op: op(x, 3, strides=2, padding="SAME").sum()))
         assert "scatter(" not in grad.lower(x).compile().as_text()
+
+
+# --- indices ---
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_indices_are_where_the_maxima_are(data_format):
+    options = {"strides": (2, 1), "padding": ((1, 2), (0, 3)), "dilation": (1, 2), "ceil_mode": True}
+    x = normal(0, (2, 3, 6, 5, 4))[0]
+    y, indices = max_pool_with_indices(x, (3, 2), data_format=data_format, **options)
+    assert jnp.array_equal(y, max_pool(x, (3, 2), data_format=data_format, **options))
+    assert indices.dtype == jnp.int32
+    if data_format == "channels_first":
+        x, y, indices = (jnp.moveaxis(a, 2, -1) for a in (x, y, indices))
+    flat, at = (a.reshape(2, 3, -1, x.shape[-1]) for a in (x, indices))
+    found = jnp.where(at >= 0, jnp.take_along_axis(flat, at, 2), -jnp.inf)
+    assert jnp.array_equal(found.reshape(y.shape), y)
+    assert jnp.any(at == -1)
+
+
+def test_indices_of_ties_nan_and_padding():
+    x = jnp.asarray([1.0, 1.0, jnp.nan, jnp.nan, -jnp.inf, -jnp.inf]).reshape(1, 6, 1)
+    y, indices = max_pool_with_indices(x, 2, padding=((2, 3),))
+    assert indices[0, :, 0].tolist() == [-1, 0, 2, 4, -1]
+    expected = jnp.asarray([1, 0, jnp.nan, 0, -jnp.inf, 0])
+    assert jnp.array_equal(max_unpool(y, indices, (6,))[0, :, 0], expected, equal_nan=True)
+
+
+def test_unpooling_is_the_adjoint_of_pooling_at_its_indices():
+    options = {"strides": 1, "padding": 1}
+    x, dy = normal(0, (2, 5, 6, 3), (2, 5, 6, 3))
+    pooled, vjp = jax.vjp(lambda x: max_pool(x, 3, **options), x)
+    _, indices = max_pool_with_indices(x, 3, **options)
+    dy = dy[:, : pooled.shape[1], : pooled.shape[2]]
+    assert_close(max_unpool(dy, indices, (5, 6)), vjp(dy)[0], length=9)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+def test_integer_dtypes_of_indices(dtype):
+    y = jnp.ones((1, 2, 1))
+    x = max_unpool(y, jnp.asarray([5, 100]).astype(dtype).reshape(1, 2, 1), (300,))
+    assert jnp.nonzero(x[0, :, 0])[0].tolist() == [5, 100]
+
+
+def test_what_unpooling_saves():
+    y = jnp.ones((2, 4, 3), jnp.float32)
+    indices = jnp.zeros(y.shape, jnp.int32)
+    saved = jax.vjp(lambda y, i: max_unpool(y, i, (8,)), y, indices)[1]
+    assert [leaf.dtype.name for leaf in jax.tree.leaves(saved)] == ["int32"]
+    saved = jax.vjp(lambda x: max_pool_with_indices(x, 2)[0], y)[1]
+    assert [leaf.dtype.name for leaf in jax.tree.leaves(saved)] == ["uint8"]
+
+
+def test_errors_of_unpooling():
+    y, indices = jnp.ones((1, 4, 2)), jnp.zeros((1, 4, 2), jnp.int32)
+    with pytest.raises(ValueError, match=r"indices: got shape \(1, 3, 2\), expected \(1, 4, 2\), that of y"):
+        max_unpool(y, indices[:, :3], (8,))
+    with pytest.raises(TypeError, match=r"indices: got dtype float64, expected integers"):
+        max_unpool(y, y, (8,))
+    with pytest.raises(TypeError, match=r"y: got dtype int32"):
+        max_unpool(indices, indices, (8,))
+    with pytest.raises(ValueError, match=r"output_size: got \(-1,\)"):
+        max_unpool(y, indices, (-1,))
+    with pytest.raises(ValueError, match=r"y: got shape \(1, 4, 2\) with 3 axes.* at least 4"):
+        max_unpool(y, indices, (8, 8, 8))
+    with pytest.raises(ValueError, match=r"output_size: got 4294967296 positions \(65536 x 65536\), expected at most"):
+        max_unpool(y, indices, (65536, 65536))
 
 
 # --- soft maxima ---

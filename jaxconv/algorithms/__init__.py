@@ -12,6 +12,7 @@ and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_g
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
+    adaptive    the same for windows of unequal size: `adaptive_sum`, `adaptive_extremum` and its `_grad`
 """
 
 import math
@@ -20,10 +21,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms import canonical, reference, rows, taps, xla
+from jaxconv.algorithms import adaptive, canonical, reference, rows, taps, xla
 from jaxconv.algorithms.dtypes import tap_dtype
 
 __all__ = [
+    "adaptive_extremum",
+    "adaptive_extremum_grad",
+    "adaptive_extremum_value",
+    "adaptive_sum",
     "conv",
     "extremum",
     "extremum_grad",
@@ -151,3 +156,32 @@ def window_sum_grad(dy, window):
     if not dy.size:
         return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
     return taps.window_sum_grad(dy, window)
+
+
+def adaptive_sum(x, window):
+    """y[n,p,c] = sum_{u in window p} x[n,u,c], for an `AdaptiveWindow`; its adjoint is that of window.transposed."""
+    if not x.size:
+        return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+    return adaptive.adaptive_sum(x, window)
+
+
+def adaptive_extremum(x, window, largest):
+    """y[n,p,c] = max_{u in window p} x[n,u,c] (or min), and the first tap, in row-major order, that attains it."""
+    if not x.size:
+        shape = (x.shape[0], *window.output_size, x.shape[-1])
+        return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
+    return adaptive.adaptive_extremum(x, window, largest)
+
+
+def adaptive_extremum_value(x, window, largest):
+    """The y of `adaptive_extremum` alone, for when no gradient is wanted."""
+    if not x.size:
+        return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+    return adaptive.adaptive_extremum_value(x, window, largest)
+
+
+def adaptive_extremum_grad(dy, tap, window):
+    """dx[n,u,c] = sum_{p : u in window p} dy[n,p,c] · [tap[n,p,c] is at u]."""
+    if not dy.size:
+        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
+    return adaptive.adaptive_extremum_grad(dy, tap, window)

@@ -209,9 +209,64 @@ def _soft_cases() -> list[Case]:
     return found
 
 
+def _index_cases() -> list[Case]:
+    """Of max_pool_with_indices and max_unpool; the indices themselves are in tests/test_pool.py."""
+    every = {name: value for name, value in _POOL_EVERYTHING.items() if name != "count_include_pad"}
+    pools: list[tuple[str, Shape, int | Shape, dict[str, Any]]] = [
+        ("every option", (2, 2, 8, 7), (3, 2), every),
+        ("overlapping, 3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": 1, "padding": "SAME"}),
+    ]
+    found = []
+    for name, shape, window, options in pools:
+        found.append(
+            Case(
+                "max_pool_with_indices",
+                name,
+                lambda x, window=window, options=options: jaxconv.max_pool_with_indices(x, window, **options)[0],
+                lambda x, window=window, options=options: plain_pool("max", x, window, **options),
+                (shape,),
+                inputs=distinct,
+                thorough=name == "every option",
+                quick=name == "every option",
+            )
+        )
+    unpools: list[tuple[str, Shape, Shape, dict[str, Any]]] = [
+        ("every option", (2, 3, 3, 4), (5, 4), {"data_format": "channels_first"}),
+        ("many at one position", (1, 700, 1), (3,), {}),
+        ("no batch axis, 3-D", (2, 3, 2, 2), (3, 4, 5), {}),
+    ]
+    for name, shape, size, options in unpools:
+        # Indices one beyond the output on both sides are dropped.
+        indices = jnp.asarray(np.random.default_rng(0).integers(-1, math.prod(size) + 1, shape), jnp.int32)
+        found.append(
+            Case(
+                "max_unpool",
+                name,
+                lambda y, indices=indices, size=size, options=options: jaxconv.max_unpool(y, indices, size, **options),
+                lambda y, indices=indices, size=size, options=options: plain_unpool(y, indices, size, **options),
+                (shape,),
+                thorough=name == "every option",
+                quick=name != "no batch axis, 3-D",
+            )
+        )
+    return found
+
+
+def plain_unpool(y, indices, output_size, data_format="channels_last"):
+    """max_unpool as a product with the indicator of the indices."""
+    ndim = len(output_size)
+    if data_format == "channels_first":
+        y, indices = (jnp.moveaxis(a, -ndim - 1, -1) for a in (y, indices))
+    batch, channels = y.shape[: -ndim - 1], y.shape[-1]
+    y, indices = (a.reshape(*batch, math.prod(a.shape[len(batch) : -1]), channels) for a in (y, indices))
+    x = jnp.einsum("...pc,...pcu->...uc", y, jax.nn.one_hot(indices, math.prod(output_size), dtype=y.dtype))
+    x = x.reshape(*batch, *output_size, channels)
+    return jnp.moveaxis(x, -1, -ndim - 1) if data_format == "channels_first" else x
+
+
 def cases() -> list[Case]:
     """The cases of this module's ops."""
-    return [case for pool in _POOLS for case in pool.cases()] + _soft_cases()
+    return [case for pool in _POOLS for case in pool.cases()] + _soft_cases() + _index_cases()
 
 
 def _pool_edges(op: Callable, sign: int) -> tuple[Edge, ...]:
@@ -254,6 +309,12 @@ def _sum_edges(op: Callable, share: float) -> tuple[Edge, ...]:
     )
 
 
+def _unpool_edge(convention, y, indices, size, x, dy) -> Edge:
+    at = jnp.asarray(indices, jnp.int32).reshape(1, -1, 1)
+    unpool = lambda y: jaxconv.max_unpool(y, at, (size,))  # noqa: E731
+    return Edge(convention, unpool, (column(*y),), column(*x), (column(*dy),), column(*(10.0, 20.0, 30.0)[:size]))
+
+
 def _lp_edge(convention, p, x, y, dx, window=2, **options) -> Edge:
     return Edge(
         convention,
@@ -277,6 +338,16 @@ def _lse_edge(convention, x, y, dx, window=2, **options) -> Edge:
 EDGES: dict[str, tuple[Edge, ...]] = {
     "max_pool": _pool_edges(jaxconv.max_pool, 1),
     "min_pool": _pool_edges(jaxconv.min_pool, -1),
+    "max_pool_with_indices": _pool_edges(
+        lambda *args, **options: jaxconv.max_pool_with_indices(*args, **options)[0], 1
+    ),
+    "max_unpool": (
+        _unpool_edge("what has one index adds up", (1, 2, 4), (1, 1, 0), 3, (4, 3, 0), (20, 20, 10)),
+        _unpool_edge("an index outside the output is dropped", (1, 2, 4), (-1, 3, 2), 3, (0, 0, 4), (0, 0, 30)),
+        _unpool_edge("NaN and inf stay where they are put", (nan, inf, 1), (0, 2, 2), 3, (nan, 0, inf), (10, 30, 30)),
+        _unpool_edge("no output position", (1, 2), (0, 0), 0, (), (0, 0)),
+        _unpool_edge("nothing to put", (), (), 2, (0, 0), ()),
+    ),
     "sum_pool": (
         *_sum_edges(jaxconv.sum_pool, 1.0),
         Edge(
