@@ -19,7 +19,14 @@ from jaxconv.pool import (
     sum_pool,
 )
 from jaxconv.pool_adaptive import adaptive_avg_pool, adaptive_max_pool
-from jaxconv.pool_global import global_avg_pool, global_max_pool
+from jaxconv.pool_global import (
+    global_avg_pool,
+    global_logsumexp_pool,
+    global_lp_pool,
+    global_max_pool,
+    global_min_pool,
+    global_sum_pool,
+)
 from jaxconv.transform import autodiff
 
 __all__ = [
@@ -33,7 +40,11 @@ __all__ = [
     "dense",
     "flatten",
     "global_avg_pool",
+    "global_logsumexp_pool",
+    "global_lp_pool",
     "global_max_pool",
+    "global_min_pool",
+    "global_sum_pool",
     "leaky_relu",
     "log_softmax",
     "logsumexp_pool",

@@ -15,7 +15,7 @@ from jaxconv import layers, training, transform
 
 SECTIONS = ("Formula", "Gradient", "Args:", "Returns:", "Raises:", "Saved for the backward:", "Reference:", "Example:")
 OPS = [name for name in jaxconv.__all__ if name not in transform.__all__]
-OP_MODULES = ("activation", "conv", "linear", "loss", "pool", "pool_global")
+OP_MODULES = ("activation", "conv", "linear", "loss", "pool", "pool_adaptive", "pool_global")
 MODULES = sorted(info.name for info in pkgutil.walk_packages(jaxconv.__path__, "jaxconv."))
 
 

@@ -32,14 +32,19 @@ def _sum(x, window, axis):
 
 def adaptive_extremum_value(x, window, largest):
     """The y of `adaptive_extremum` alone."""
-    pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
+    y = x
     for axis in range(window.ndim):
+        y = _extremum(y, window, axis, largest)
+    return y
 
-        def update(y, _, tap, x=x, axis=axis):
-            return pick(y, _where_any(_exists(window, axis, *tap), _view(x, window, axis, *tap), fill, axis))
 
-        x = fold(update, _view(x, window, axis, 0), _taps(window, axis)[1:])
-    return x
+def _extremum(x, window, axis, largest):
+    pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
+
+    def update(y, _, tap):
+        return pick(y, _where_any(_exists(window, axis, *tap), _view(x, window, axis, *tap), fill, axis))
+
+    return fold(update, _view(x, window, axis, 0), _taps(window, axis)[1:])
 
 
 def adaptive_extremum(x, window, largest):

@@ -10,13 +10,13 @@ import dataclasses
 import functools
 import itertools
 
-from jaxconv.verification.cases import activation, conv, linear, loss, pool, pool_global
+from jaxconv.verification.cases import activation, conv, linear, loss, pool, pool_adaptive, pool_global
 from jaxconv.verification.cases.case import Case
 from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, pool, pool_global, activation, linear, loss)
+_MODULES = (conv, pool, pool_adaptive, pool_global, activation, linear, loss)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 
