@@ -503,7 +503,7 @@ def _whole_window(right):
     return lambda divisor, call, saved, dy: right("one", call, saved, dy / call.window.tap_count)
 
 
-def _tie_shared(call, winner, dy):
+def _tie_shared(largest, call, winner, dy):
     n, positions, channels = call.flat_shape
     dx = jnp.broadcast_to(dy.reshape(n, 1, channels) / positions, call.flat_shape)
     return (call.restored(dx),)
@@ -520,9 +520,9 @@ def _dw_row_by_row(dtype=None) -> Callable:
     return change
 
 
-def _global_avg_narrow(call, x):
+def _global_avg_narrow(divisor, call, x):
     flat = to_plain(call.layout, x).reshape(call.flat_shape)
-    return (_narrow_sum(flat, 1) / max(1, call.flat_shape[1])).reshape(call.output_shape)
+    return (_narrow_sum(flat, 1) / divisor).reshape(call.output_shape)
 
 
 def _narrow_normaliser(x, axis, mask=None):
@@ -783,7 +783,7 @@ MUTATIONS = (
         "average added up in the narrow dtype",
         "global_avg_pool",
         Point("4,096 positive positions", "bfloat16"),
-        {"pool:_global_avg_primal": _instead(_global_avg_narrow)},
+        {"pool_global:_global_sum_primal": _instead(_global_avg_narrow)},
     ),
     Mutation(
         "last output row missed in sum pooling",
@@ -795,25 +795,27 @@ MUTATIONS = (
         "global average divided by the batch, too",
         "global_avg_pool",
         _EVERY,
-        {"pool:_global_avg_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
+        {"pool_global:_global_sum_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
     ),
     Mutation(
         "global maximum shared by all positions",
         "global_max_pool",
         _EVERY,
-        {"pool:_global_max_bwd": _instead(_tie_shared)},
+        {"pool_global:_global_extremum_bwd": _instead(_tie_shared)},
     ),
     Mutation(
         "the last of equal maxima wins",
         "global_max_pool",
         _EDGE,
         {
-            "pool:_global_max_fwd": lambda right: (
-                lambda call, x: (
-                    right(call, x)[0],
+            "pool_global:_global_extremum_fwd": lambda right: (
+                lambda largest, call, x: (
+                    right(largest, call, x)[0],
                     call.flat_shape[1]
                     - 1
-                    - right(call, call.restored(to_plain(call.layout, x).reshape(call.flat_shape)[:, ::-1]))[1],
+                    - right(largest, call, call.restored(to_plain(call.layout, x).reshape(call.flat_shape)[:, ::-1]))[
+                        1
+                    ],
                 )
             )
         },

@@ -52,13 +52,33 @@ from jaxconv.loss import (
 from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
-from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool import (
+    avg_pool,
+    logsumexp_pool,
+    lp_pool,
+    max_pool,
+    max_pool_with_indices,
+    max_unpool,
+    min_pool,
+    sum_pool,
+)
+from jaxconv.pool_adaptive import adaptive_avg_pool, adaptive_max_pool
+from jaxconv.pool_global import (
+    global_avg_pool,
+    global_logsumexp_pool,
+    global_lp_pool,
+    global_max_pool,
+    global_min_pool,
+    global_sum_pool,
+)
 from jaxconv.separable import depthwise_conv, separable_conv
 from jaxconv.softmax import gumbel_softmax, log_softmax, logmeanexp, logsumexp, softmax, softmin
 from jaxconv.transform import autodiff
 
 __all__ = [
     "absolute_error",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "autodiff",
     "avg_pool",
     "batch_norm",
@@ -80,7 +100,11 @@ __all__ = [
     "fold",
     "gelu",
     "global_avg_pool",
+    "global_logsumexp_pool",
+    "global_lp_pool",
     "global_max_pool",
+    "global_min_pool",
+    "global_sum_pool",
     "glu",
     "group_norm",
     "gumbel_softmax",
@@ -100,7 +124,11 @@ __all__ = [
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "logsumexp_pool",
+    "lp_pool",
     "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
     "min_pool",
     "mish",
     "pad",

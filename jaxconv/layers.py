@@ -23,7 +23,8 @@ from jaxconv.activation import leaky_relu, relu, sigmoid, tanh
 from jaxconv.conv import conv
 from jaxconv.geometry import Padding, Window, check_groups, conv_window, per_axis, pool_window
 from jaxconv.linear import dense, flatten
-from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool import avg_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool_global import global_avg_pool, global_max_pool
 from jaxconv.softmax import log_softmax, softmax
 
 __all__ = [

@@ -26,6 +26,8 @@ OP_MODULES = (
     "padding",
     "patches",
     "pool",
+    "pool_adaptive",
+    "pool_global",
     "separable",
     "softmax",
 )

@@ -21,6 +21,8 @@ from jaxconv.verification.cases import (
     padding,
     patches,
     pool,
+    pool_adaptive,
+    pool_global,
     separable,
     softmax,
 )
@@ -29,7 +31,22 @@ from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, softmax, linear, norm, dropout, loss)
+_MODULES = (
+    conv,
+    conv_general,
+    separable,
+    padding,
+    patches,
+    pool,
+    pool_global,
+    pool_adaptive,
+    activation,
+    softmax,
+    linear,
+    norm,
+    dropout,
+    loss,
+)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 
