@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 
 from jaxconv.geometry import Border, Layout, conv_window, layout_of, per_axis, pool_window, spatial_ndim_of
@@ -127,6 +128,13 @@ def test_borders_give_ceil_of_n_over_s_and_are_no_padding():
     mixed = conv_window((6, 7), (3, 3), padding=(1, "CIRCULAR"))
     assert mixed.padding == ((1, 1), (0, 0))
     assert (mixed.input_size, mixed.own_size) == ((6, 9), (6, 7))
+
+
+def test_sources_are_numpys():
+    modes = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
+    for mode, name in modes.items():
+        for n, low, high in ((4, 3, 2), (3, 0, 2), (5, 1, 0)):
+            assert Border(0, mode, low, high).sources(n) == np.pad(np.arange(n), (low, high), name).tolist()
 
 
 def test_scenarios_of_the_notes():

@@ -336,3 +336,12 @@ def test_errors_while_tracing(name, op):
     call, error, message = ERRORS[name]
     with pytest.raises(error, match=message):
         jax.eval_shape(functools.partial(call, op), X)
+
+
+@pytest.mark.parametrize("kind", ["CIRCULAR", "REFLECT", "SYMMETRIC", "REPLICATE"])
+def test_indices_of_repeated_values_are_those_of_the_originals(kind):
+    x = jnp.asarray(np.random.default_rng(0).permutation(2 * 5 * 6 * 3).reshape(2, 5, 6, 3), jnp.float32)
+    y, indices = max_pool_with_indices(x, (4, 3), strides=(1, 2), padding=kind)
+    flat = x.reshape(2, 30, 3)
+    assert jnp.array_equal(jnp.take_along_axis(flat, indices.reshape(2, -1, 3), 1).reshape(y.shape), y)
+    assert jnp.array_equal(y, max_pool(x, (4, 3), strides=(1, 2), padding=kind))

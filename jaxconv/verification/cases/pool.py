@@ -14,6 +14,7 @@ from jax import lax
 import jaxconv
 from jaxconv.geometry import pool_window
 from jaxconv.verification.cases.case import Case, Shape, ascending, column, distinct, inf, nan, times
+from jaxconv.verification.cases.conv import with_named_padding
 from jaxconv.verification.checks import Edge
 
 
@@ -25,6 +26,9 @@ def plain_pool(kind, x, window, *, count_include_pad=True, p=2, sharpness=1.0, d
         x = jnp.moveaxis(x, nb, -1)
     batch = x.shape[:nb]
     x = x.reshape(math.prod(batch), *x.shape[nb:])
+    if "padding" in options and not isinstance(window, int):
+        x, padding = with_named_padding(x, window, options["padding"], options.get("dilation", 1))
+        options = {**options, "padding": padding}
     sliding = pool_window(x.shape[1:-1], window, **options)
     reducer, identity = {
         "max": (lax.max, -jnp.inf),
@@ -147,6 +151,13 @@ _POOLS = [
     _Pool("stride 1", (1, 6, 7, 2), (3, 2), {"strides": 1, "padding": "SAME_LOWER"}, kinds=_ALL_KINDS),
     _Pool("gaps between windows", (1, 11, 9, 2), (2, 3), {"strides": (4, 5), "padding": ((1, 0), (0, 2))}),
     _Pool("cropped", (1, 9, 8, 2), (2, 3), {"strides": (2, 1), "padding": ((-1, 1), (1, -2))}, kinds=_ALL_KINDS),
+    _Pool(
+        "circular and reflected",
+        (1, 7, 6, 2),
+        (4, 3),
+        {"strides": (2, 1), "padding": ("CIRCULAR", "REFLECT"), "count_include_pad": False},
+        kinds=_ALL_KINDS,
+    ),
     _Pool("padding counts", (1, 5, 6, 2), 3, {"strides": 2, "padding": 1, "count_include_pad": True}, kinds=("avg",)),
     _Pool("hanging over the end", (1, 6, 7, 2), 4, {"strides": 3, "padding": 1, "ceil_mode": True}),
     _Pool("window as large as the input", (2, 5, 4, 2), (5, 4)),
@@ -184,6 +195,8 @@ def _soft_cases() -> list[Case]:
         ("lp", "p = 2, 3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"p": 2, "strides": (1, 2, 2), "padding": "SAME"}),
         ("lp", "p = 2, 49 taps", (1, 9, 10, 2), 7, {"p": 2, "strides": 2, "padding": 3}),
         ("lp", "p above 2", (2, 15, 3), (4,), {"p": 4.5, "strides": 3, "padding": ((2, 1),)}),
+        ("lp", "circular", (1, 7, 2), (3,), {"p": 2, "strides": 2, "padding": ("CIRCULAR",)}),
+        ("logsumexp", "replicated", (1, 7, 2), (4,), {"strides": 2, "padding": ("REPLICATE",)}),
         ("logsumexp", "every option", (2, 2, 8, 7), (3, 2), every | {"sharpness": 2.5}),
         ("logsumexp", "overlapping, SAME", (1, 9, 7, 2), 3, overlapping),
         ("logsumexp", "3-D", (1, 5, 4, 6, 2), (2, 3, 2), {"strides": (1, 2, 2), "padding": "SAME"}),
