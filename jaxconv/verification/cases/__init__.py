@@ -55,13 +55,14 @@ EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, e
 def all_cases() -> tuple[Case, ...]:
     """Every case of every op, an op's cases one after the other."""
     cases = [case for module in _MODULES for case in module.cases()]
-    # The narrow dtypes take one path through every op: the quick cases are made in both, and of the others every second
-    # in one of them.
-    turns = itertools.cycle((("bfloat16",), (), ("float16",), ()))
-    narrow = [("bfloat16", "float16") if case.quick else next(turns) for case in cases]
-    wide = ("float64", "float32")
+    # The dtypes take one path through every op. So the quick cases are made in all of theirs; the others in float64,
+    # which finds what is wrong, and in turn in one of the rest; real layers, which are large, in float32 and in turn in
+    # a narrow one.
+    turns = itertools.cycle(("float32", "bfloat16", "float32", "float16"))
+    narrow = itertools.cycle(("bfloat16", "", "float16", ""))
     cases = [
-        dataclasses.replace(case, dtypes=tuple(d for d in case.dtypes if d in (*wide, *few)))
-        for case, few in zip(cases, narrow, strict=True)
+        dataclasses.replace(case, dtypes=tuple(d for d in case.dtypes if d in few)) if not case.quick else case
+        for case in cases
+        for few in [("float32", next(narrow)) if case.timing else ("float64", next(turns))]
     ]
     return tuple(sorted((case for case in cases if case.dtypes), key=lambda case: case.op))
