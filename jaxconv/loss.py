@@ -49,10 +49,11 @@ _soft = jax.custom_vjp(_soft_primal, nondiff_argnums=(0,))
 def _soft_fwd(call: _Call, logits, labels, where, class_weights):
     rows = _Rows(call, logits, labels, where)
     largest, rest = row_rest(rows.covered, call.axis)
-    weights, s = rows.weights(class_weights), rows.smoothed()
-    loss = jnp.sum(_product(weights * s, rows.costs(largest, rest)), call.axis, keepdims=True)
-    mass = jnp.sum(weights * s, call.axis, keepdims=True)
-    loss = jnp.squeeze(rows.nan_if_no_class(loss), call.axis)
+    t = rows.weights(class_weights) * rows.smoothed()
+    mass = jnp.sum(t, call.axis, keepdims=True)
+    # −log p_j = log(sum_i exp(z_i − m)) − (z_j − m): two terms, neither negative.
+    below = jnp.sum(_product(t, rows.shifted(largest)), call.axis, keepdims=True)
+    loss = jnp.squeeze(rows.nan_if_no_class(_product(mass, jnp.log1p(rest)) - below), call.axis)
     return loss.astype(logits.dtype), (logits, labels, where, class_weights, largest, rest, mass)
 
 
@@ -71,7 +72,7 @@ def _soft_bwd(call: _Call, saved, dloss):
 
     e, t = jnp.exp(rows.covered - largest), weights * s
     dlogits = (e * (mass - t) - t * (rest + (1 - e))) * (dloss / (1 + rest))
-    costs = rows.costs(largest, rest)
+    costs = jnp.log1p(rest) - rows.shifted(largest)  # −log p
     dlabels = dweights = None
     if rows.is_target is None:
         dlabels = _kept(rows.mask, _product((1 - call.label_smoothing) * weights, costs) * dloss).astype(labels.dtype)
@@ -128,9 +129,9 @@ class _Rows:
         share = self.call.label_smoothing / jnp.maximum(jnp.sum(each, self.call.axis, keepdims=True), 1)
         return (1 - self.call.label_smoothing) * s + share * each
 
-    def costs(self, largest, rest):
-        """−log p_j for every class. The largest logit first: log(1 + rest) + largest would lose digits."""
-        return jnp.log1p(rest) - (_kept(self.used, self.z) - largest)
+    def shifted(self, largest):
+        """z − m. Summed up as z − (m + log(...)), digits would be lost."""
+        return _kept(self.used, self.z) - largest
 
     def is_class(self):
         """Whether each label is a class, or its example does not count."""
