@@ -399,10 +399,14 @@ def adaptive_window(input_size: Sequence[int], output_size: int | Sequence[int |
     >>> adaptive_window((5, 6), (2, None)).output_size
     (2, 6)
     """
-    if isinstance(output_size, Sequence) and any(size is None for size in output_size):
-        # What keeps its size need not be at least 1.
-        given = per_axis("output_size", [1 if o is None else o for o in output_size], len(input_size), minimum=1)
-        sizes = tuple(n if o is None else g for n, o, g in zip(input_size, output_size, given, strict=True))
+    if isinstance(output_size, Sequence) and None in output_size:
+        ndim = len(input_size)
+        expected = f"expected an int, or {ndim} (one per spatial axis) of ints, each at least 1, or None"
+        if not all(o is None or _is_int(o) for o in output_size):
+            raise TypeError(f"output_size: got {output_size!r}, {expected}")
+        if len(output_size) != ndim or any(o is not None and o < 1 for o in output_size):
+            raise ValueError(f"output_size: got {output_size!r}, {expected}")
+        sizes = tuple(n if o is None else operator.index(o) for n, o in zip(input_size, output_size, strict=True))
     else:
         sizes = per_axis("output_size", output_size, len(input_size), minimum=1)
     return AdaptiveWindow(tuple(input_size), sizes)

@@ -95,8 +95,10 @@ def test_errors(op):
         op(x, None)
     with pytest.raises(TypeError, match=r"output_size: got 2.0"):
         op(x, 2.0)
-    with pytest.raises(TypeError, match=r"output_size: got \[1, 2.0\]"):
+    with pytest.raises(TypeError, match=r"output_size: got \(None, 2.0\), expected an int, or 2 .* or None"):
         op(x, (None, 2.0))
+    with pytest.raises(ValueError, match=r"output_size: got \(None, 0\), expected an int, or 2 .* at least 1, or None"):
+        op(x, (None, 0))
     with pytest.raises(ValueError, match=r"x: got shape \(2, 6, 5, 3\) with 4 axes, .* at least 5"):
         op(x, (1, 1, 1, 1))
     with pytest.raises(ValueError, match=r"output_size: got the int 2 for an array with 2 axes"):
