@@ -449,12 +449,13 @@ def _gumbel_softmax_fwd(axis: Axis, hard: bool, x, temperature, noise):
     acc = accumulator(x.dtype)
     u = (x.astype(acc) + noise.astype(acc)) / temperature.astype(acc)
     soft = probabilities(u, *row_normaliser(u, axis)).astype(x.dtype)
-    return _one_hot_of(axis, u, soft) if hard else soft, (soft, temperature)
+    return _one_hot_of(axis, u, soft) if hard and u.size else soft, (soft, temperature)
 
 
 def _one_hot_of(axis: Axis, u, soft):
     """1 at the largest u, the first of equal ones, and 0 elsewhere; NaN where the soft sample is."""
-    chosen = lax.broadcasted_iota(jnp.int32, u.shape, axis[0]) == jnp.argmax(u, axis[0], keepdims=True)
+    largest = jnp.expand_dims(lax.argmax(u, axis[0], jnp.int32), axis)
+    chosen = lax.broadcasted_iota(jnp.int32, u.shape, axis[0]) == largest
     return jnp.where(jnp.isnan(soft), soft, chosen.astype(soft.dtype))
 
 

@@ -9,6 +9,7 @@ It takes that long per test, and there are two, so that two cores are busy.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import re
 import secrets
@@ -28,7 +29,7 @@ from hypothesis import strategies as st
 import jaxconv
 from jaxconv.geometry import conv_window
 from jaxconv.verification import TRANSFORMS, against_float64, check_vjp
-from jaxconv.verification.cases.activation import exact_sigmoid, exact_tanh
+from jaxconv.verification.cases.activation import ELEMENTWISE
 from jaxconv.verification.cases.conv import plain_conv
 from jaxconv.verification.cases.pool import plain_pool, plain_unpool
 from jaxconv.verification.cases.pool_adaptive import plain_adaptive
@@ -205,12 +206,14 @@ PLAIN = {
         )
     ),
     "flatten": lambda batch_ndim: lambda x: x.reshape(*x.shape[:batch_ndim], math.prod(x.shape[batch_ndim:])),
-    "relu": lambda: jax.nn.relu,
-    "leaky_relu": lambda negative_slope: lambda x: jax.nn.leaky_relu(x, negative_slope),
-    "sigmoid": lambda: exact_sigmoid,
-    "tanh": lambda: exact_tanh,
+    **{name: functools.partial(functools.partial, op.exact) for name, op in ELEMENTWISE.items()},
+    "glu": lambda axis: lambda x: jax.nn.glu(x, axis),
+    "prelu": lambda: lambda x, slope: jnp.where(x >= 0, x, jnp.broadcast_to(slope, x.shape) * x),
     "softmax": lambda axis: lambda x: jax.nn.softmax(x, axis),
+    "softmin": lambda axis: lambda x: jax.nn.softmax(-x, axis),
     "log_softmax": lambda axis: lambda x: jax.nn.log_softmax(x, axis),
+    "logsumexp": lambda **options: lambda a: jax.nn.logsumexp(a, **options),
+    "logmeanexp": lambda **options: lambda x: jax.nn.logmeanexp(x, **options),
     "softmax_cross_entropy": lambda axis: (
         lambda logits, labels: -jnp.sum(labels * jax.nn.log_softmax(logits, axis), axis)
     ),
@@ -380,12 +383,22 @@ def other_calls(draw) -> Call:
         arrays = [normal("x", shape, dtype)]
         if op == "flatten":
             options["batch_ndim"] = draw(st.integers(0, len(shape) - 1))
-        elif op == "leaky_relu":
-            options["negative_slope"] = draw(st.sampled_from([0.25, 0.0, 1.5]))
-        elif "softmax" in op:
+        elif op in ELEMENTWISE:
+            options |= {name: draw(st.sampled_from(values)) for name, values in ELEMENTWISE[op].options.items()}
+            if ELEMENTWISE[op].positive:
+                arrays = [Array("x", shape, f"abs(rng.standard_normal({shape})) + 0.1", dtype)]
+        elif op == "prelu":
+            arrays.append(normal("slope", draw(st.sampled_from([(), shape[-1:], (shape[-2], 1)])), dtype))
+        elif op == "glu":
+            options["axis"] = draw(st.sampled_from([-1, -2]))
+            arrays = [normal("x", (*batch, 2 * shape[-2], 2 * shape[-1]), dtype)]
+        elif op.startswith("log") and op.endswith("exp"):
+            arrays = [normal("a" if op == "logsumexp" else "x", shape, dtype)]
+            options = {"axis": draw(st.sampled_from([-1, (-2, -1), -2])), "keepdims": draw(st.booleans())}
+        else:
             axis = draw(st.sampled_from([-1, -2, len(shape) - 1]))
             options["axis"] = axis
-            if op in ("softmax", "log_softmax") and draw(st.booleans()):
+            if op in ("softmax", "softmin", "log_softmax") and draw(st.booleans()):
                 options["axis"] = (-2, -1)
             if "entropy" in op:
                 logits = dataclasses.replace(arrays[0], name="logits")

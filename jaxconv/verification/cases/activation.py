@@ -91,6 +91,10 @@ def _exact_elu(x, alpha=1.0):
     return jnp.where(x > 0, x, alpha * _exact_expm1(jnp.where(x > 0, 0.0, x)))
 
 
+def _exact_celu(x, alpha):
+    return jnp.where(x > 0, x, alpha * _exact_expm1(jnp.where(x > 0, 0.0, x) / alpha))
+
+
 def _exact_gelu(x, approximate=True):
     if not approximate:
         return jax.nn.gelu(x, approximate=False)
@@ -131,22 +135,20 @@ class Elementwise:
     linear: bool = False
     most: float = 80.0  # how far out the derivative is to be accurate, and in float16, which ends at 6e-8
     most_of_float16: float = 12.0
-    inputs: Callable = lambda make: make
+    positive: bool = False  # defined for x > 0
 
     @property
     def exact(self) -> Callable:
         """What has an accurate derivative."""
         return self.truth or self.plain
 
-
-def _positive(make: Callable) -> Callable:
-    return lambda rng, shape: np.abs(make(rng, shape)) + 0.1
+    def inputs(self, make: Callable) -> Callable:
+        """These inputs, where the op is defined."""
+        return (lambda rng, shape: np.abs(make(rng, shape)) + 0.1) if self.positive else make
 
 
 ELEMENTWISE = {
-    "celu": Elementwise(
-        jax.nn.celu, lambda x, alpha: alpha * _exact_elu(x / alpha), {"alpha": (0.7, 2.0, -1.5)}, most=40.0
-    ),
+    "celu": Elementwise(jax.nn.celu, _exact_celu, {"alpha": (0.7, 2.0, -1.5)}, most=40.0),
     "elu": Elementwise(jax.nn.elu, _exact_elu, {"alpha": (0.7, 2.0, -1.5)}),
     "gelu": Elementwise(jax.nn.gelu, _exact_gelu, {"approximate": (True, False)}, most=10.0, most_of_float16=4.0),
     "hard_shrink": Elementwise(
@@ -159,7 +161,7 @@ ELEMENTWISE = {
     "leaky_relu": Elementwise(
         jax.nn.leaky_relu, options={"negative_slope": (0.3, 0.0, 1.5)}, linear=True, most=40.0, most_of_float16=6.0
     ),
-    "log1mexp": Elementwise(jax.nn.log1mexp, _exact_log1mexp, inputs=_positive),
+    "log1mexp": Elementwise(jax.nn.log1mexp, _exact_log1mexp, positive=True),
     "log_sigmoid": Elementwise(jax.nn.log_sigmoid, lambda x: -_exact_softplus(-x)),
     "mish": Elementwise(jax.nn.mish, lambda x: x * exact_tanh(_exact_softplus(x))),
     "relu": Elementwise(jax.nn.relu, linear=True, most=40.0, most_of_float16=6.0),
