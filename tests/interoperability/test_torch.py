@@ -125,7 +125,8 @@ def lp_pooling(rng):
     x = np.abs(rng.standard_normal((2, 2, *sizes))) + 0.1  # torch takes no |x|
     p = pick(rng, (1, 2, 3.5))
     pool = getattr(F, f"lp_pool{ndim}d")
-    theirs = lambda x: pool(x, p, kernel, strides)  # noqa: E731
+    size, step = (kernel[0], strides[0]) if ndim == 1 else (kernel, strides)  # torch's 1-D takes no tuples
+    theirs = lambda x: pool(x, p, size, step)  # noqa: E731
     return functools.partial(jaxconv.lp_pool, window=kernel, p=p, strides=strides, **FIRST), theirs, (x,)
 
 
@@ -216,7 +217,7 @@ ACTIVATIONS = {
     "leaky_relu": (lambda x: jaxconv.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3)),
     "threshold": (lambda x: jaxconv.threshold(x, 0.2, -1.5), lambda x: F.threshold(x, 0.2, -1.5)),
     "hard_tanh": (jaxconv.hard_tanh, F.hardtanh),
-    "hard_sigmoid": (jaxconv.hard_sigmoid, F.hardsigmoid),
+    "hard_sigmoid": (jaxconv.hard_sigmoid, lambda x: torch.clamp(x + 3, 0, 6) / 6),  # F.hardsigmoid has 1/6 in float32
     "hard_silu": (jaxconv.hard_silu, F.hardswish),
     "hard_shrink": (jaxconv.hard_shrink, F.hardshrink),
     "soft_shrink": (jaxconv.soft_shrink, F.softshrink),
@@ -231,7 +232,7 @@ ACTIVATIONS = {
     "gelu": (lambda x: jaxconv.gelu(x, approximate=False), F.gelu),
     "gelu, tanh": (jaxconv.gelu, lambda x: F.gelu(x, approximate="tanh")),
     "elu": (lambda x: jaxconv.elu(x, 0.7), lambda x: F.elu(x, 0.7)),
-    "celu": (lambda x: jaxconv.celu(x, 0.7), lambda x: F.celu(x, 0.7)),
+    "celu": (lambda x: jaxconv.celu(x, 0.5), lambda x: F.celu(x, 0.5)),  # torch has 1/alpha in float32
     "selu": (jaxconv.selu, F.selu),
     "glu": (jaxconv.glu, F.glu),
     "softmax": (jaxconv.softmax, lambda x: F.softmax(x, -1)),
