@@ -1,4 +1,4 @@
-"""Nets as lists of layers, each a pair of pure functions (init, apply), and their summary as a table.
+"""Nets as layers, each a few pure functions, and their summary as a table.
 
     net = serial(conv_layer(32, 3), relu_layer, max_pool_layer(2), flatten_layer, dense_layer(10))
     params = net.init(jax.random.key(0), (28, 28, 1))
@@ -6,28 +6,42 @@
     print(summary(net, (28, 28, 1)))
 
 A layer of your own is `Layer(name, init, apply)`. Shapes given to `init` and `summary` are those of one example,
-(*spatial, C); `apply` takes one batch axis before them.
+(*spatial, C); `apply` takes one batch axis before them. `serial`, `branches` and `residual` make one layer of several.
+
+Batch normalisation has a state, its running statistics, and dropout needs a key. In training, any net can be used as
+
+    state = net.init_state((28, 28, 1))
+    logits, state = net.train(params, state, images, key)
+
+and afterwards as `net.apply(params, images, state)`, or as above if no layer of it has a state. `apply` is
+deterministic. The state is no part of the params, so an optimizer never sees it.
 """
 
+import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import initializers
 
-from jaxconv.activation import leaky_relu, relu, sigmoid, tanh
+from jaxconv.activation import identity, leaky_relu, relu, sigmoid, tanh
+from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.conv import conv
 from jaxconv.geometry import Padding, Window, check_groups, conv_window, per_axis, pool_window
 from jaxconv.linear import dense, flatten
+from jaxconv.norm import batch_norm, batch_norm_inference
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
 from jaxconv.softmax import log_softmax, softmax
 
 __all__ = [
     "Layer",
+    "Reach",
     "Row",
     "Summary",
     "avg_pool_layer",
@@ -53,6 +67,7 @@ __all__ = [
 
 Shape = tuple[int, ...]
 Params = Any
+State = Any
 Initializer = Callable[..., jax.Array]
 
 
@@ -61,17 +76,56 @@ def _no_params(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> 
     return ()
 
 
-class Layer(NamedTuple):
-    """A layer: a pair of pure functions, and what `summary` says of it.
+def _no_state(input_shape: Shape, dtype: Any = jnp.float32) -> State:
+    del input_shape, dtype
+    return ()
+
+
+def _no_flops(input_shape: Shape, output_shape: Shape) -> int:
+    del input_shape, output_shape
+    return 0
+
+
+def _one_flop_each(input_shape: Shape, output_shape: Shape) -> int:
+    del input_shape
+    return math.prod(output_shape)
+
+
+class Reach(NamedTuple):
+    """Which positions of its input a layer looks at, where no `geometry.Window` says it.
+
+    Args:
+        extent: along each spatial axis, how many input positions one output position looks at; `math.inf` for all of
+            them. Where outputs lie denser than inputs it need not be whole.
+        strides: how many input positions lie between one output position and the next.
+
+    Example:
+        >>> twice_as_large = Reach(extent=(1, 1), strides=(Fraction(1, 2), Fraction(1, 2)))
+    """
+
+    extent: tuple[float | Fraction, ...]
+    strides: tuple[int | Fraction, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer: pure functions, and what `summary` says of it. A simple one is `Layer(name, init, apply)`.
 
     Args:
         name: what it is called in a summary.
         init: (key, input_shape, dtype=float32) -> params, a pytree; input_shape is that of one example.
-        apply: (params, x) -> y, with one batch axis first in x and y.
-        window: input_shape -> the `geometry.Window` that slides over it, or None for a layer that mixes no positions.
-        flops: (input_shape, output_shape) -> floating-point operations for one example; a multiplication and an
-            addition count as two.
-        layers: the layers it applies one after the other, if it is a chain: a summary shows those in its place.
+        apply: (params, x) -> y, with one batch axis first in x and y; (params, x, state) -> y for a layer with a state.
+            It is the layer as it is used after training, and deterministic.
+        window: input_shape -> the `geometry.Window` that slides over it, or a `Reach`; None for a layer that mixes no
+            positions.
+        flops: (input_shape, output_shape) -> floating-point operations of apply for one example; a multiplication and an
+            addition count as two. For a layer made of others, those of combine alone.
+        layers: what it is made of, if it is: a summary shows these in its place.
+        combine: None if `layers` are applied one after the other. Otherwise each is applied to x, and this function,
+            (*ys) -> y, makes one array of their results.
+        init_state: (input_shape, dtype=float32) -> state, a pytree, for a layer that keeps something besides its params.
+        train: (params, state, x, key) -> (y, state), the layer as it is used in training; the key is for dropout and the
+            like. By default it is apply, and leaves the state as it is.
 
     Example:
         >>> double = Layer("double", lambda key, input_shape, dtype=jnp.float32: (), lambda params, x: 2 * x)
@@ -81,34 +135,162 @@ class Layer(NamedTuple):
 
     name: str
     init: Callable[..., Params]
-    apply: Callable[[Params, jax.Array], jax.Array]
-    window: Callable[[Shape], Window] | None = None
-    flops: Callable[[Shape, Shape], int] = lambda input_shape, output_shape: 0
+    apply: Callable[..., jax.Array]
+    window: Callable[[Shape], Window | Reach] | None = None
+    flops: Callable[[Shape, Shape], int] = _no_flops
     layers: tuple["Layer", ...] = ()
+    combine: Callable[..., jax.Array] | None = None
+    init_state: Callable[..., State] = _no_state
+    train: Callable[[Params, State, jax.Array, jax.Array], tuple[jax.Array, State]] = cast(Any, None)
+
+    def __post_init__(self):
+        if self.train is None:
+            as_applied = lambda params, state, x, key: (_apply(self, params, state, x), state)  # noqa: E731
+            object.__setattr__(self, "train", as_applied)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether it has a state, which apply then takes."""
+        return self.init_state is not _no_state
 
 
 def serial(*layers: Layer) -> Layer:
-    """The layers one after the other, as one layer; its params are a tuple, one entry per layer.
+    """The layers one after the other, as one layer.
+
+    Its params are a tuple, one entry per layer; so is its state, or () if no layer has one.
 
     Example:
         >>> net = serial(flatten_layer, dense_layer(10))
         >>> net.apply(net.init(jax.random.key(0), (4, 4, 1)), jnp.ones((2, 4, 4, 1))).shape
         (2, 10)
     """
+    return _composite("serial", layers, None, _no_flops)
+
+
+def branches(
+    *layers: Layer,
+    combine: Callable[..., jax.Array] | None = None,
+    flops: Callable[[Shape, Shape], int] = _no_flops,
+) -> Layer:
+    """Every layer applied to the same array, and their results combined; params and state as in `serial`.
+
+    Args:
+        layers: the branches; `identity_layer` passes the array on as it is.
+        combine: (*ys) -> y; by default the results stand one behind the other along the channels.
+        flops: those of combine, as in `Layer`.
+
+    Example:
+        >>> net = branches(conv_layer(8, 1), max_pool_layer(3, strides=1, padding="SAME"))
+        >>> summary(serial(net, relu_layer), (8, 8, 4))
+        layer         output shape  parameters  FLOPs  receptive field
+        --------------------------------------------------------------
+        input         8x8x4                  0      0  1x1
+        + conv 8 1    8x8x8                 40  4,608  1x1
+        + max_pool 3  8x8x4                  0  2,304  3x3
+        concatenate   8x8x12                 0      0  3x3
+        relu          8x8x12                 0    768  3x3
+        --------------------------------------------------------------
+        total                               40  7,680
+    """
+    combine = combine or _concatenate
+    return _composite(getattr(combine, "__name__", "combine").strip("_"), layers, combine, flops)
+
+
+def residual(body: Layer, shortcut: Layer | None = None) -> Layer:
+    """The sum of two layers of the same array: the body, and the array itself or a shortcut that changes its shape.
+
+    Example:
+        >>> block = residual(serial(conv_layer(8, 3, padding="SAME"), relu_layer), conv_layer(8, 1, use_bias=False))
+        >>> block.apply(block.init(jax.random.key(0), (5, 5, 4)), jnp.ones((2, 5, 5, 4))).shape
+        (2, 5, 5, 8)
+    """
+    return branches(body, shortcut or identity_layer, combine=_add, flops=_one_flop_each)
+
+
+def _concatenate(*arrays: jax.Array) -> jax.Array:
+    return jnp.concatenate(arrays, axis=-1)
+
+
+def _add(body: jax.Array, shortcut: jax.Array) -> jax.Array:
+    if body.shape != shortcut.shape:
+        raise ValueError(
+            f"residual: got a body that gives {body.shape[1:]} and a shortcut that gives {shortcut.shape[1:]}, expected "
+            "one shape: give it a shortcut with the strides and the features of the body"
+        )
+    return body + shortcut
+
+
+def _composite(
+    name: str,
+    layers: tuple[Layer, ...],
+    combine: Callable[..., jax.Array] | None,
+    flops: Callable[[Shape, Shape], int],
+) -> Layer:
+    """One layer made of several: one after the other, or side by side if there is a combine."""
+    stateful = [layer for layer in layers if layer.stateful]
+
+    def flow(use: Callable[[int, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        if combine is not None:
+            return combine(*(use(number, x) for number in range(len(layers))))
+        for number in range(len(layers)):
+            x = use(number, x)
+        return x
+
+    def states_of(state: State) -> State:
+        if not stateful:
+            return ((),) * len(layers)
+        if len(state) != len(layers):
+            raise ValueError(
+                f"state: got {'none' if len(state) == 0 else f'{len(state)} entries'}, expected {len(layers)}, one per "
+                f"layer: {stateful[0].name} has a state; call net.apply(params, x, state) with the state that "
+                "net.init_state(input_shape) makes and net.train returns"
+            )
+        return state
 
     def init(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
         params = []
         for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
             params.append(layer.init(layer_key, input_shape, dtype))
-            input_shape = _shape_after(layer, params[-1], input_shape, dtype)
+            if combine is None:
+                input_shape = _shape_after(layer, params[-1], input_shape, dtype)
         return tuple(params)
 
-    def apply(params: Params, x: jax.Array) -> jax.Array:
-        for layer, layer_params in zip(layers, params, strict=True):
-            x = layer.apply(layer_params, x)
-        return x
+    def init_state(input_shape: Shape, dtype: Any = jnp.float32) -> State:
+        states = []
+        for layer in layers:
+            states.append(layer.init_state(input_shape, dtype))
+            if combine is None:
+                input_shape = output_shape(layer, input_shape, dtype)
+        return tuple(states)
 
-    return Layer("serial", init, apply, layers=tuple(layers))
+    def apply(params: Params, x: jax.Array, state: State = ()) -> jax.Array:
+        states = states_of(state)
+        return flow(lambda number, x: _apply(layers[number], params[number], states[number], x), x)
+
+    def train(params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
+        keys, states = jax.random.split(key, len(layers)), list(states_of(state))
+
+        def use(number: int, x: jax.Array) -> jax.Array:
+            y, states[number] = layers[number].train(params[number], states[number], x, keys[number])
+            return y
+
+        y = flow(use, x)
+        return y, tuple(states) if stateful else ()
+
+    return Layer(
+        name,
+        init,
+        apply,
+        flops=flops,
+        layers=layers,
+        combine=combine,
+        init_state=init_state if stateful else _no_state,
+        train=train,
+    )
+
+
+def _apply(layer: Layer, params: Params, state: State, x: jax.Array) -> jax.Array:
+    return layer.apply(params, x, state) if layer.stateful else layer.apply(params, x)
 
 
 def conv_layer(
@@ -193,9 +375,10 @@ def elementwise_layer(name: str, function: Callable[[jax.Array], jax.Array]) -> 
         >>> elementwise_layer("square", jnp.square).apply((), jnp.array([3.0])).tolist()
         [9.0]
     """
-    return Layer(name, _no_params, lambda params, x: function(x), flops=lambda _, output: math.prod(output))
+    return Layer(name, _no_params, lambda params, x: function(x), flops=_one_flop_each)
 
 
+identity_layer = Layer("identity", _no_params, lambda params, x: identity(x))
 relu_layer = elementwise_layer("relu", relu)
 sigmoid_layer = elementwise_layer("sigmoid", sigmoid)
 tanh_layer = elementwise_layer("tanh", tanh)
@@ -288,7 +471,9 @@ def output_shape(layer: Layer, input_shape: Sequence[int], dtype: Any = jnp.floa
 
 
 def _shape_after(layer: Layer, params: Params, input_shape: Sequence[int], dtype: Any) -> Shape:
-    return jax.eval_shape(layer.apply, params, jax.ShapeDtypeStruct((1, *input_shape), dtype)).shape[1:]
+    state = jax.eval_shape(lambda: layer.init_state(tuple(input_shape), dtype))
+    x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+    return jax.eval_shape(functools.partial(_apply, layer), params, state, x).shape[1:]
 
 
 def _abstract_params(layer: Layer, input_shape: Sequence[int], dtype: Any) -> Params:
@@ -297,6 +482,9 @@ def _abstract_params(layer: Layer, input_shape: Sequence[int], dtype: Any) -> Pa
 
 class Row(NamedTuple):
     """One line of a summary: a layer and what comes out of it, for one example.
+
+    `branch` is what the table puts before the name: for each combination that the layer is in a branch of, a sign, "+"
+    for the first layer of the branch and "|" for the others.
 
     Example:
         >>> summary(dense_layer(10), (4,)).rows[-1].parameters
@@ -308,6 +496,7 @@ class Row(NamedTuple):
     parameters: int
     flops: int
     receptive_field: Shape
+    branch: str = ""
 
 
 class Summary(NamedTuple):
@@ -333,7 +522,13 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         lines = [("layer", "output shape", "parameters", "FLOPs", "receptive field")]
         lines += [
-            (row.name, _times(row.output_shape), f"{row.parameters:,}", f"{row.flops:,}", _times(row.receptive_field))
+            (
+                row.branch + row.name,
+                _times(row.output_shape),
+                f"{row.parameters:,}",
+                f"{row.flops:,}",
+                _times(row.receptive_field),
+            )
             for row in self.rows
         ]
         lines.append(("total", "", f"{self.parameters:,}", f"{self.flops:,}", ""))
@@ -375,26 +570,61 @@ def summary(net: Layer, input_shape: Sequence[int], dtype: Any = jnp.float32) ->
         total                         31,066  761,866
     """
     shape = tuple(input_shape)
-    whole = shape[:-1]
-    field, jump = [1] * len(whole), [1] * len(whole)
-    rows = [Row("input", shape, 0, 0, tuple(field))]
-    for layer in _leaves(net):
-        after = output_shape(layer, shape, dtype)
-        if layer.window is not None:
-            window = layer.window(shape)
-            field = [f + (extent - 1) * j for f, extent, j in zip(field, window.extent, jump, strict=True)]
-            jump = [j * s for j, s in zip(jump, window.strides, strict=True)]
-        elif len(after) < len(shape):
-            field = list(whole)
-        parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_abstract_params(layer, shape, dtype)))
-        rows.append(Row(layer.name, after, parameters, layer.flops(shape, after), tuple(field)))
-        shape = after
-    return Summary(tuple(rows))
+    ones = (Fraction(1),) * (len(shape) - 1)
+    rows, _ = _rows(net, _At(shape, ones, ones), shape[:-1], dtype, "")
+    return Summary((Row("input", shape, 0, 0, (1,) * len(ones)), *rows))
 
 
-def _leaves(net: Layer) -> list[Layer]:
-    """The layers of a net that are not made of others."""
-    return [leaf for layer in net.layers for leaf in _leaves(layer)] if net.layers else [net]
+class _At(NamedTuple):
+    """Where in a net one is: the shape of an example there, and in positions of the net's input, per spatial axis,"""
+
+    shape: Shape
+    field: tuple[Fraction | float, ...]  # what one position there can depend on,
+    jump: tuple[Fraction, ...]  # and how far it is from there to the next position
+
+
+def _rows(net: Layer, at: _At, whole: Shape, dtype: Any, branch: str) -> tuple[list[Row], _At]:
+    """The rows of a net, and where one is after it."""
+    rows = []
+    if net.layers and net.combine is None:
+        for layer in net.layers:
+            more, at = _rows(layer, at, whole, dtype, _within(branch, rows))
+            rows += more
+        return rows, at
+    if net.layers:
+        ends = []
+        for layer in net.layers:
+            more, end = _rows(layer, at, whole, dtype, _within(branch, rows) + "+ ")
+            rows += more
+            ends.append(end)
+        arrays = [jax.ShapeDtypeStruct((1, *end.shape), dtype) for end in ends]
+        fields, jumps = (zip(*parts, strict=True) for parts in ([end.field for end in ends], [end.jump for end in ends]))
+        shape = jax.eval_shape(net.combine, *arrays).shape[1:]
+        parameters, after = 0, _At(shape, tuple(map(max, fields)), tuple(map(max, jumps)))
+    else:
+        parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_abstract_params(net, at.shape, dtype)))
+        after = _after(net, at, dtype)
+    field = tuple(n if math.isinf(f) else math.floor(f) for n, f in zip(whole, after.field, strict=True))
+    flops = net.flops(at.shape, after.shape)
+    rows.append(Row(net.name, after.shape, parameters, flops, field, _within(branch, rows)))
+    return rows, after
+
+
+def _within(branch: str, rows: list[Row]) -> str:
+    """The signs of a branch, of which these rows are there already."""
+    return branch.replace("+", "|") if rows else branch
+
+
+def _after(layer: Layer, at: _At, dtype: Any) -> _At:
+    """Where one is after a layer that is not made of others."""
+    shape = output_shape(layer, at.shape, dtype)
+    if len(shape) != len(at.shape):
+        return _At(shape, (math.inf,) * len(at.field), at.jump)
+    if layer.window is None or len(shape) - 1 != len(at.field):  # the latter: positions are not the input's any more
+        return at._replace(shape=shape)
+    window = layer.window(at.shape)
+    field = tuple(f + (e - 1) * j for f, e, j in zip(at.field, window.extent, at.jump, strict=True))
+    return _At(shape, field, tuple(j * s for j, s in zip(at.jump, window.strides, strict=True)))
 
 
 def _times(sizes: int | Sequence[int]) -> str:
