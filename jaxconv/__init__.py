@@ -40,7 +40,7 @@ from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
 from jaxconv.linear import dense, flatten
 from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
-from jaxconv.norm import batch_norm, batch_norm_inference
+from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
 from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
@@ -70,6 +70,7 @@ __all__ = [
     "global_avg_pool",
     "global_max_pool",
     "glu",
+    "group_norm",
     "gumbel_softmax",
     "hard_shrink",
     "hard_sigmoid",
@@ -77,6 +78,8 @@ __all__ = [
     "hard_swish",
     "hard_tanh",
     "identity",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "log1mexp",
     "log_sigmoid",
@@ -90,6 +93,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "selu",
     "separable_conv",
     "sigmoid",
@@ -105,6 +109,7 @@ __all__ = [
     "sparse_plus",
     "sparse_sigmoid",
     "squareplus",
+    "standardize",
     "sum_pool",
     "swish",
     "tanh",

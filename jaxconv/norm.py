@@ -27,17 +27,27 @@ With it, the rough mean, the rest of the mean and r: three numbers per set.
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxconv._arguments import float_arrays
+from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.geometry import DataFormat, Layout, layout_of
+from jaxconv.geometry import DataFormat, Layout, check_groups, layout_of
 
-__all__ = ["batch_norm", "batch_norm_inference"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "rms_norm",
+    "standardize",
+]
 
 Axes = tuple[int, ...]
 
@@ -356,7 +366,316 @@ def batch_norm_inference(
     return _inference_jit(_epsilon(epsilon), channel, x, mean, var, scale, bias)
 
 
+# --- layer_norm, rms_norm, group_norm, instance_norm ---
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _norm_jit(call: _Call, x, where, scale, bias):
+    y, _ = _norm(call, x.reshape(call.shape), where, call.parameter(scale), call.parameter(bias))
+    return y.reshape(x.shape)
+
+
+def layer_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+    """Layer normalisation: every example by the mean and the variance of its own elements.
+
+    Formula, i and j over the N elements along the axis, or axes:
+        mean = (1/N)·sum_j x_j
+        var = (1/N)·sum_j (x_j − mean)²
+        y_i = scale_i·x̂_i + bias_i,  x̂_i = (x_i − mean)·r,  r = 1/sqrt(var + epsilon)
+    Gradient, with g_j = scale_j·dy_j, and n over all examples:
+        dx_i = r·(g_i − (1/N)·sum_j g_j − x̂_i·(1/N)·sum_j g_j·x̂_j)
+        dscale_i = sum_n dy[n,i]·x̂[n,i]
+        dbias_i = sum_n dy[n,i]
+
+    NaN or ±inf in an example make all of it NaN, and no other. Examples far from 0 keep their digits, and a constant
+    one gives y = bias, as in `batch_norm`.
+
+    Args:
+        x: any shape with at least one axis.
+        scale: of the shape of the normalised axes, in the order that they have in x; or None for 1.
+        bias: of the same shape; or None for 0.
+        axis: the axis, or axes, that are normalised together. For (*batch, *spatial, C), −1 normalises every position
+            by itself, and all axes but the batch every example.
+        epsilon: added to the variance; a Python number, at least 0. With 0, a constant example gives NaN.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, axis out of range or repeated. TypeError: arguments that are not floating
+            arrays of one dtype, an epsilon that is not a Python number.
+
+    Saved for the backward: x and scale themselves, and three numbers per example.
+
+    Reference: J. Ba, J. Kiros, G. Hinton, Layer normalization, arXiv:1607.06450.
+
+    Example:
+        >>> layer_norm(jnp.array([[1.0, 3.0], [10.0, 30.0]]), epsilon=0).tolist()
+        [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    x, scale, bias = float_arrays(x=x, scale=scale, bias=bias)
+    axes = checked_axis(axis, x.shape)
+    _check_shapes(_sizes(x, axes), x.shape, "that of the normalised axes", scale=scale, bias=bias)
+    return _norm_jit(_Call(x.shape, axes, axes, _epsilon(epsilon)), x, None, scale, bias)
+
+
+def rms_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-6,
+) -> jax.Array:
+    """Root mean square normalisation: layer normalisation without the mean.
+
+    Formula, i and j over the N elements along the axis, or axes:
+        y_i = scale_i·x̂_i,  x̂_i = x_i·r,  r = 1/sqrt((1/N)·sum_j x_j² + epsilon)
+    Gradient, with g_j = scale_j·dy_j, and n over all examples:
+        dx_i = r·(g_i − x̂_i·(1/N)·sum_j g_j·x̂_j)
+        dscale_i = sum_n dy[n,i]·x̂[n,i]
+
+    NaN in an example makes all of it NaN, and no other. With ±inf, finite elements become 0 and infinite ones NaN.
+
+    Args:
+        x: any shape with at least one axis.
+        scale: of the shape of the normalised axes, in the order that they have in x; or None for 1.
+        axis: the axis, or axes, that are normalised together.
+        epsilon: added to the mean square; a Python number, at least 0. With 0, an example of zeros gives NaN.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError, TypeError: as in `layer_norm`.
+
+    Saved for the backward: x and scale themselves, and one number per example.
+
+    Reference: B. Zhang, R. Sennrich, Root mean square layer normalization, NeurIPS 2019, arXiv:1910.07467.
+
+    Example:
+        >>> rms_norm(jnp.array([[1.0, -1.0], [7.0, 7.0]]), epsilon=0).tolist()
+        [[1.0, -1.0], [1.0, 1.0]]
+    """
+    x, scale = float_arrays(x=x, scale=scale)
+    axes = checked_axis(axis, x.shape)
+    _check_shapes(_sizes(x, axes), x.shape, "that of the normalised axes", scale=scale)
+    return _norm_jit(_Call(x.shape, axes, axes, _epsilon(epsilon), centred=False), x, None, scale, None)
+
+
+def group_norm(
+    x: jax.Array,
+    groups: int,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    spatial_ndim: int | None = None,
+    data_format: DataFormat = "channels_last",
+) -> jax.Array:
+    """Group normalisation: every group of channels of every example by its own mean and variance.
+
+    Formula, u and t over the P positions, k over the K = C/groups channels of c's group:
+        mean[n,c] = (1/(P·K))·sum_{u,k} x[n,u,k]
+        var[n,c] = (1/(P·K))·sum_{u,k} (x[n,u,k] − mean[n,c])²
+        y[n,u,c] = scale[c]·x̂[n,u,c] + bias[c],  x̂[n,u,c] = (x[n,u,c] − mean[n,c])·r[n,c],  r = 1/sqrt(var + epsilon)
+    Gradient, with g[n,u,c] = scale[c]·dy[n,u,c]:
+        dx[n,u,c] = r[n,c]·(g[n,u,c] − (1/(P·K))·sum_{t,k} g[n,t,k] − x̂[n,u,c]·(1/(P·K))·sum_{t,k} g[n,t,k]·x̂[n,t,k])
+        dscale[c] = sum_{n,u} dy[n,u,c]·x̂[n,u,c]
+        dbias[c] = sum_{n,u} dy[n,u,c]
+
+    The first K channels are the first group. NaN or ±inf make their group of their example NaN, and no other. Groups
+    far from 0 keep their digits, and a constant one gives y = bias, as in `batch_norm`.
+
+    Args:
+        x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
+        groups: the number of groups, a divisor of C. 1 normalises every example as a whole, C is `instance_norm`.
+        scale: (C,), or None for 1.
+        bias: (C,), or None for 0.
+        epsilon: added to the variance; a Python number, at least 0. With 0, a constant group gives NaN.
+        spatial_ndim: how many spatial axes x has; None means all but the first (batch) and the channels.
+        data_format: "channels_last" or "channels_first".
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, groups that do not divide C. TypeError: arguments that are not floating
+            arrays of one dtype, an epsilon that is not a Python number.
+
+    Saved for the backward: x and scale themselves, and three numbers per group and example.
+
+    Reference: Y. Wu, K. He, Group normalization, ECCV 2018, arXiv:1803.08494.
+
+    Example:
+        >>> group_norm(jnp.array([[[1.0, 3.0, 10.0, 30.0]]]), 2, epsilon=0).tolist()
+        [[[-1.0, 1.0, -1.0, 1.0]]]
+    """
+    return _by_groups(x, groups, scale, bias, epsilon, spatial_ndim, data_format)
+
+
+def instance_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    epsilon: float = 1e-5,
+    spatial_ndim: int | None = None,
+    data_format: DataFormat = "channels_last",
+) -> jax.Array:
+    """Instance normalisation: every channel of every example by its own mean and variance.
+
+    Formula, u and t over the P positions:
+        mean[n,c] = (1/P)·sum_u x[n,u,c]
+        var[n,c] = (1/P)·sum_u (x[n,u,c] − mean[n,c])²
+        y[n,u,c] = scale[c]·x̂[n,u,c] + bias[c],  x̂[n,u,c] = (x[n,u,c] − mean[n,c])·r[n,c],  r = 1/sqrt(var + epsilon)
+    Gradient:
+        dx[n,u,c] = r[n,c]·scale[c]·(dy[n,u,c] − (1/P)·sum_t dy[n,t,c] − x̂[n,u,c]·(1/P)·sum_t dy[n,t,c]·x̂[n,t,c])
+        dscale[c] = sum_{n,u} dy[n,u,c]·x̂[n,u,c]
+        dbias[c] = sum_{n,u} dy[n,u,c]
+
+    `group_norm` with one channel per group. One position (P = 1) gives y = bias and dx = 0.
+
+    Args:
+        x: (*batch, *spatial, C), with no, one or many batch axes; (*batch, C, *spatial) for "channels_first".
+        scale: (C,), or None for 1.
+        bias: (C,), or None for 0.
+        epsilon: added to the variance; a Python number, at least 0. With 0, a constant channel gives NaN.
+        spatial_ndim: how many spatial axes x has; None means all but the first (batch) and the channels.
+        data_format: "channels_last" or "channels_first".
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError, TypeError: as in `group_norm`.
+
+    Saved for the backward: x and scale themselves, and three numbers per channel and example.
+
+    Reference: D. Ulyanov, A. Vedaldi, V. Lempitsky, Instance normalization, arXiv:1607.08022.
+
+    Example:
+        >>> instance_norm(jnp.array([[[1.0, 10.0], [3.0, 30.0]]]), epsilon=0).tolist()
+        [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+    return _by_groups(x, None, scale, bias, epsilon, spatial_ndim, data_format)
+
+
+def _by_groups(x, groups, scale, bias, epsilon, spatial_ndim, data_format):
+    """Groups of channels; None for one channel per group."""
+    x, scale, bias = float_arrays(x=x, scale=scale, bias=bias)
+    layout = _layout(x, spatial_ndim, data_format)
+    channel = layout.channel_axis(x.ndim)
+    channels = x.shape[channel]
+    groups = max(1, channels) if groups is None else check_groups(groups, input=channels)
+    _check_shapes((channels,), x.shape, "one per channel", scale=scale, bias=bias)
+    shape = (*x.shape[:channel], groups, channels // groups, *x.shape[channel + 1 :])
+    # The channels' axis has become two: of the groups, and of the channels within one.
+    first = x.ndim - 1 - layout.spatial_ndim if layout.channels_first else channel - layout.spatial_ndim
+    axes = tuple(axis for axis in range(first, len(shape)) if axis != channel)
+    return _norm_jit(_Call(shape, axes, (channel, channel + 1), _epsilon(epsilon)), x, None, scale, bias)
+
+
+# --- standardize ---
+
+
+_given_jit = jax.jit(_given, static_argnums=0)
+
+
+def standardize(
+    x: jax.Array,
+    axis: int | Sequence[int] | None = -1,
+    mean: jax.Array | None = None,
+    variance: jax.Array | None = None,
+    epsilon: float = 1e-5,
+    where: jax.Array | None = None,
+) -> jax.Array:
+    """The elements along an axis less their mean, divided by their standard deviation.
+
+    Formula, i and j over the elements along the axis, or axes, m_j = 1 where `where` is true, else 0, M = sum_j m_j:
+        mean = (1/M)·sum_j m_j·x_j
+        variance = (1/M)·sum_j m_j·(x_j − mean)²
+        y_i = (x_i − mean)·r,  r = 1/sqrt(variance + epsilon)
+    Gradient:
+        dx_i = r·(dy_i − (m_i/M)·sum_j dy_j − y_i·(m_i/M)·sum_j dy_j·y_j)
+    or, with a mean and a variance that are given:
+        dx_i = r·dy_i
+        dmean = −r·sum_j dy_j
+        dvariance = −(1/2)·r²·sum_j dy_j·y_j
+
+    Elements that `where` leaves out have no part in the mean and the variance, but are standardized by them. Where it
+    leaves out all, y is NaN, as in `jax.nn.standardize`.
+
+    Args:
+        x: any shape.
+        axis: the axis, or axes; None for all.
+        mean: of x's shape with size 1 along the axes; or None. Together with variance.
+        variance: of the same shape; or None.
+        epsilon: added to the variance; a Python number, at least 0.
+        where: booleans, of a shape that broadcasts to x's: the elements to take the mean and the variance of; None for
+            all. Not together with a mean and a variance that are given.
+
+    Returns:
+        y, of x's shape and dtype; bfloat16 and float16 are computed in float32.
+
+    Raises:
+        ValueError: shapes that do not fit, axis out of range or repeated, a mean without a variance or the other way
+            round. TypeError: arguments that are not floating arrays of one dtype, or where not an array of booleans.
+
+    Saved for the backward: x, and where, mean and variance if they are given; else three numbers per set.
+
+    Reference: `jax.nn.standardize`, with its algorithm="stable"; its default loses the digits of a small variance.
+
+    Example:
+        >>> standardize(jnp.array([1.0, 3.0]), epsilon=0).tolist()
+        [-1.0, 1.0]
+    """
+    (given,) = float_arrays(x=x)
+    axes = tuple(range(given.ndim)) if axis is None else checked_axis(axis, given.shape)
+    epsilon = _epsilon(epsilon)
+    if (mean is None) != (variance is None):
+        raise ValueError(
+            f"mean, variance: got {'a variance' if mean is None else 'a mean'} alone, expected both or neither: take "
+            "the other one of x with jnp.mean or jnp.var, and keepdims=True"
+        )
+    if mean is None:
+        where = None if where is None else _mask(where, given.shape)
+        x, where = varying_alike(given, where)
+        return _norm_jit(_Call(x.shape, axes, (), epsilon), x, where, None, None)
+    if where is not None:
+        raise ValueError("where: got a mask beside a mean and a variance, expected None: it would change nothing")
+    x, mean, variance = float_arrays(x=x, mean=mean, variance=variance)
+    shape = tuple(1 if number in axes else size for number, size in enumerate(x.shape))
+    _check_shapes(shape, x.shape, f"with size 1 along axis {axis}", mean=mean, variance=variance)
+    return _given_jit(epsilon, x, mean, variance, None, None)
+
+
+def _mask(where, shape):
+    """where as an array with as many axes as x."""
+    if not jnp.issubdtype(getattr(where, "dtype", type(where)), np.bool_):
+        kind = where.dtype if hasattr(where, "dtype") else f"a {type(where).__name__}"
+        raise TypeError(f"where: got {kind}, expected an array of booleans: compare, or convert with .astype(bool)")
+    where = jnp.asarray(where)
+    try:
+        fits = np.broadcast_shapes(where.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"where: got shape {where.shape}, expected one that broadcasts to x's, {shape}")
+    return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
+
+
 # --- arguments ---
+
+
+def _sizes(x, axes: Axes) -> tuple[int, ...]:
+    return tuple(x.shape[axis] for axis in axes)
 
 
 def _channel_axis(x, spatial_ndim: int | None, data_format: DataFormat) -> int:

@@ -1,4 +1,4 @@
-"""The normalisations: digits far from 0, statistics over devices, running variance, errors."""
+"""The normalisations: digits far from 0, statistics over devices, conventions, agreement with torch, errors."""
 
 import functools
 import itertools
@@ -10,8 +10,17 @@ import pytest
 from jax.sharding import PartitionSpec
 from support import assert_close, normal
 
-import jaxconv
-from jaxconv import batch_norm, batch_norm_inference
+import jaxconv.norm
+from jaxconv import (
+    batch_norm,
+    batch_norm_inference,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+    standardize,
+)
+from jaxconv.verification import transformations
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
@@ -171,13 +180,99 @@ def test_two_sums_over_the_devices_forward_and_one_backward():
     assert compiled.as_text().count(" all-reduce(") <= 4
 
 
+# --- the others ---
+
+
+@pytest.mark.parametrize("value", [1e4 / 3, -1e10 / 3])
+@pytest.mark.parametrize("function", [layer_norm, lambda x: group_norm(x, 2), instance_norm, standardize])
+def test_examples_far_from_0(function, value):
+    x = jnp.full((2, 17, 17, 6), value, jnp.float32)
+    y, vjp = jax.vjp(function, x)
+    assert_close(y, jnp.zeros_like(y), length=1)
+    assert float(jnp.max(jnp.abs(vjp(jnp.ones_like(y))[0]))) < 1e-2
+    x = (1e4 + 0.05 * normal(0, (1, 4096))[0]).astype(jnp.float32)
+    assert_close(standardize(x, epsilon=1e-8), jnp.asarray(exact(x, 1, 1e-8), jnp.float32), length=4096)
+
+
+def test_the_extremes_of_group_norm():
+    x, scale, bias = normal(0, (2, 3, 4, 6), (6,), (6,))
+    assert_close(group_norm(x, 6, scale, bias), instance_norm(x, scale, bias), length=12)
+    whole = layer_norm(x, axis=(1, 2, 3)) * scale.reshape(1, 1, 1, 6) + bias.reshape(1, 1, 1, 6)
+    assert_close(group_norm(x, 1, scale, bias), whole, length=72)
+
+
+@pytest.mark.parametrize("function", [functools.partial(group_norm, groups=2), instance_norm])
+def test_batch_axes_of_groups(function):
+    x = normal(0, (2, 3, 5, 4))[0]
+    flat = function(x.reshape(6, 5, 4))
+    assert_close(function(x, spatial_ndim=1).reshape(6, 5, 4), flat, length=10)
+    assert_close(function(x[0, 0], spatial_ndim=1), flat[0], length=10)
+    first = function(jnp.moveaxis(x, -1, 2), spatial_ndim=1, data_format="channels_first")
+    assert_close(jnp.moveaxis(first, 2, -1).reshape(6, 5, 4), flat, length=10)
+
+
+def test_axes_in_any_order():
+    x, scale = normal(0, (2, 3, 4), (2, 4))
+    # The scale's axes are in the order of x's, however the axes are given.
+    assert_close(layer_norm(x, scale, axis=(-1, 0)), layer_norm(x, scale, axis=(0, 2)), length=8)
+    assert_close(rms_norm(x, scale, axis=[2, 0]), rms_norm(x, scale, axis=(0, -1)), length=8)
+
+
+def test_standardize_is_that_of_jax():
+    x = normal(0, (3, 4, 5))[0]
+    mask = x > -1
+    for arguments, axes in (({}, 5), ({"axis": (0, 2)}, 15), ({"axis": None}, 60), ({"where": mask}, 5), ({"where": mask[0]}, 5)):  # fmt: skip
+        assert_close(standardize(x, **arguments), jax.nn.standardize(x, **arguments), length=axes)
+    given = jnp.mean(x, 1, keepdims=True), jnp.var(x, 1, keepdims=True)
+    assert_close(standardize(x, 1, *given), jax.nn.standardize(x, 1, *given), length=4)
+    assert_close(standardize(jnp.float32(7)[None], None), jnp.zeros(1, jnp.float32), length=1)
+
+
+def test_a_mask_alike_on_all_devices_beside_an_array_that_is_not():
+    mask = jnp.asarray([True, False, True, True])
+    for check in transformations(lambda x: standardize(x, where=mask), normal(0, (3, 4))[0], transforms=("shard_map",)):
+        assert check.passed is True, check
+
+
+FIRST = {"data_format": "channels_first"}
+TORCH = {
+    "batch_norm": (lambda x, s, b: batch_norm(x, s, b, **FIRST)[0], lambda t, x, s, b: t.batch_norm(x, None, None, s, b, True), (6,), 2),
+    "layer_norm": (lambda x, s, b: layer_norm(x, s, b, axis=(-2, -1)), lambda t, x, s, b: t.layer_norm(x, s.shape, s, b), (5, 7), 2),
+    "rms_norm": (lambda x, s: rms_norm(x, s, axis=(-2, -1)), lambda t, x, s: t.rms_norm(x, s.shape, s, 1e-6), (5, 7), 1),
+    "group_norm": (lambda x, s, b: group_norm(x, 3, s, b, **FIRST), lambda t, x, s, b: t.group_norm(x, 3, s, b), (6,), 2),
+    "instance_norm": (lambda x, s, b: instance_norm(x, s, b, **FIRST), lambda t, x, s, b: t.instance_norm(x, None, None, s, b), (6,), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_values_and_gradients_are_those_of_torch(name):
+    torch = pytest.importorskip("torch")
+    ours, theirs, shape, parameters = TORCH[name]
+    arguments = normal(0, (4, 6, 5, 7), *(shape,) * parameters)
+    y, vjp = jax.vjp(ours, *arguments)
+    (dy,) = normal(1, y.shape)
+    tensors = [torch.tensor(np.asarray(a), requires_grad=True) for a in arguments]
+    expected = theirs(torch.nn.functional, *tensors)
+    gradients = torch.autograd.grad(expected, tensors, torch.tensor(np.asarray(dy)))
+    assert_close([y, *vjp(dy)], [jnp.asarray(a.detach().numpy()) for a in (expected, *gradients)], length=210)
+
+
 # --- all of them ---
+
+
+def inference(x, *parameters):
+    return batch_norm_inference(x, jnp.zeros(4, x.dtype), jnp.ones(4, x.dtype), *parameters)
 
 
 NORMS = {
     "batch_norm": (batch_norm, 2),
-    "batch_norm_inference": (lambda x, *p: batch_norm_inference(x, jnp.zeros(4, x.dtype), jnp.ones(4, x.dtype), *p), 2),
-}  # fmt: skip
+    "batch_norm_inference": (inference, 2),
+    "layer_norm": (layer_norm, 2),
+    "rms_norm": (rms_norm, 1),
+    "group_norm": (lambda x, *parameters: group_norm(x, 2, *parameters), 2),
+    "instance_norm": (instance_norm, 2),
+    "standardize": (standardize, 0),
+}
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*itertools.product(NORMS, DTYPES)])
@@ -205,6 +300,19 @@ ERRORS = {
     "too many spatial axes": (lambda x: batch_norm(x, spatial_ndim=3, data_format="channels_first"), (X,), ValueError, r"x: got shape \(2, 5, 3\) with 3 axes"),
     "no axis": (batch_norm, (S((), "float32"),), ValueError, r"x: got shape \(\)"),
     "variance of another shape": (batch_norm_inference, (X, V, S((), "float32")), ValueError, r"var: got shape \(\), expected \(3,\)"),
+    "scale of the normalised axes": (lambda x, s: layer_norm(x, s, axis=(0, 1)), (X, V), ValueError, r"scale: got shape \(3,\), expected \(2, 5\), that of the normalised axes"),
+    "scale of the root mean square": (rms_norm, (X, S((5,), "float32")), ValueError, r"scale: got shape \(5,\), expected \(3,\)"),
+    "axis": (lambda x: layer_norm(x, axis=3), (X,), ValueError, r"axis: got 3 for shape"),
+    "groups that do not divide": (lambda x: group_norm(x, 2), (X,), ValueError, r"groups: got 2, which does not divide the 3 input channels"),
+    "groups that are no int": (lambda x: group_norm(x, 1.5), (X,), TypeError, r"groups: got 1.5, expected an int"),
+    "a mean alone": (lambda x, m: standardize(x, mean=m), (X, S((2, 5, 1), "float32")), ValueError, r"mean, variance: got a mean alone, expected both or neither"),
+    "a variance alone": (lambda x, v: standardize(x, variance=v), (X, S((2, 5, 1), "float32")), ValueError, r"got a variance alone"),
+    "a mean without its axis": (lambda x, m: standardize(x, -1, m, m), (X, S((2, 5), "float32")), ValueError, r"mean: got shape \(2, 5\), expected \(2, 5, 1\), with size 1 along axis -1"),
+    "a mask that changes nothing": (lambda x, m: standardize(x, -1, m, m, where=x > 0), (X, S((2, 5, 1), "float32")), ValueError, r"where: got a mask beside a mean"),
+    "a mask of another shape": (lambda x, m: standardize(x, where=m), (X, S((2, 5), "bool")), ValueError, r"where: got shape \(2, 5\), expected one that broadcasts"),
+    "a mask with more axes": (lambda x, m: standardize(x, where=m), (X, S((1, 2, 5, 3), "bool")), ValueError, r"where: got shape \(1, 2, 5, 3\)"),
+    "a mask of numbers": (lambda x, m: standardize(x, where=m), (X, X), TypeError, r"where: got float32, expected an array of booleans"),
+    "a mask that is a list": (lambda x: standardize(x, where=[True]), (X,), TypeError, r"where: got a list, expected an array of booleans"),
 }  # fmt: skip
 
 
@@ -215,5 +323,5 @@ def test_errors_while_tracing(name):
         jax.eval_shape(call, *args)
 
 
-def test_all_norms_are_public():
-    assert set(NORMS) <= set(jaxconv.__all__)
+def test_every_norm_is_here():
+    assert sorted(NORMS) == jaxconv.norm.__all__
