@@ -81,10 +81,11 @@ def make_train_step(
         ...     y, net_state = net.train(params, net_state, x, key)
         ...     return (y**2).mean(), ({}, net_state)
         >>> step = make_train_step(loss, optax.sgd(0.1), has_net_state=True)
-        >>> state = new_state(net.init(jax.random.key(0), (3,)), optax.sgd(0.1), jax.random.key(1), net.init_state((3,)))
+        >>> params = net.init(jax.random.key(0), (3,))
+        >>> state = new_state(params, optax.sgd(0.1), jax.random.key(1), net.init_state((3,)))
         >>> state, metrics = jax.jit(step)(state, jnp.ones((4, 3)))
-        >>> state.net_state[0]["mean"].round(3).tolist()
-        [0.1, 0.1, 0.1]
+        >>> print(state.net_state[0]["mean"])
+        [0.1 0.1 0.1]
     """
 
     extended = optax.with_extra_args_support(optimizer)
