@@ -503,7 +503,7 @@ def _whole_window(right):
     return lambda divisor, call, saved, dy: right("one", call, saved, dy / call.window.tap_count)
 
 
-def _tie_shared(call, winner, dy):
+def _tie_shared(largest, call, winner, dy):
     n, positions, channels = call.flat_shape
     dx = jnp.broadcast_to(dy.reshape(n, 1, channels) / positions, call.flat_shape)
     return (call.restored(dx),)
@@ -520,9 +520,9 @@ def _dw_row_by_row(dtype=None) -> Callable:
     return change
 
 
-def _global_avg_narrow(call, x):
+def _global_avg_narrow(divisor, call, x):
     flat = to_plain(call.layout, x).reshape(call.flat_shape)
-    return (_narrow_sum(flat, 1) / max(1, call.flat_shape[1])).reshape(call.output_shape)
+    return (_narrow_sum(flat, 1) / divisor).reshape(call.output_shape)
 
 
 def _narrow_normaliser(x, axis, mask=None):
@@ -530,22 +530,24 @@ def _narrow_normaliser(x, axis, mask=None):
     return largest, jnp.expand_dims(_narrow_sum(jnp.exp(x - largest), axis[0]), axis)
 
 
-def _soft_bwd(axis, saved, dloss, *, mass=None, normaliser=1.0):
+def _soft_bwd(call, saved, dloss, *, mass=None, normaliser=1.0):
     """The rule of softmax_cross_entropy, with the parts that can be forgotten as options."""
-    logits, labels, largest, total, right_mass = saved
-    dloss = jnp.expand_dims(dloss, axis).astype(total.dtype)
+    logits, labels, _, _, largest, rest, right_mass = saved
+    total = 1 + rest
+    dloss = jnp.expand_dims(dloss, call.axis).astype(total.dtype)
     p = probabilities(logits, largest, total, right_mass if mass is None else mass)
     dlogits = (p - labels.astype(total.dtype)) * dloss
     dlabels = (jnp.log(total) * normaliser + largest - logits.astype(total.dtype)) * dloss
-    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype)
+    return dlogits.astype(logits.dtype), dlabels.astype(labels.dtype), None, None
 
 
-def _hard_unguarded(axis, saved, dloss):
-    logits, labels, largest, total = saved
+def _hard_unguarded(call, saved, dloss):
+    logits, labels, _, _, largest, _, rest, _ = saved
+    axis, total = call.axis, 1 + rest
     target = jnp.clip(jnp.expand_dims(labels, axis), 0, logits.shape[axis[0]] - 1)
     is_target = lax.broadcasted_iota(labels.dtype, logits.shape, axis[0]) == target
     dlogits = probabilities(logits, largest, total) - is_target.astype(total.dtype)
-    return (dlogits * jnp.expand_dims(dloss, axis).astype(total.dtype)).astype(logits.dtype), None
+    return (dlogits * jnp.expand_dims(dloss, axis).astype(total.dtype)).astype(logits.dtype), None, None, None
 
 
 def _silu_naive(x, dy):
@@ -781,7 +783,7 @@ MUTATIONS = (
         "average added up in the narrow dtype",
         "global_avg_pool",
         Point("4,096 positive positions", "bfloat16"),
-        {"pool:_global_avg_primal": _instead(_global_avg_narrow)},
+        {"pool_global:_global_sum_primal": _instead(_global_avg_narrow)},
     ),
     Mutation(
         "last output row missed in sum pooling",
@@ -793,25 +795,27 @@ MUTATIONS = (
         "global average divided by the batch, too",
         "global_avg_pool",
         _EVERY,
-        {"pool:_global_avg_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
+        {"pool_global:_global_sum_bwd": _cotangent(lambda dy, saved: dy / dy.shape[0])},
     ),
     Mutation(
         "global maximum shared by all positions",
         "global_max_pool",
         _EVERY,
-        {"pool:_global_max_bwd": _instead(_tie_shared)},
+        {"pool_global:_global_extremum_bwd": _instead(_tie_shared)},
     ),
     Mutation(
         "the last of equal maxima wins",
         "global_max_pool",
         _EDGE,
         {
-            "pool:_global_max_fwd": lambda right: (
-                lambda call, x: (
-                    right(call, x)[0],
+            "pool_global:_global_extremum_fwd": lambda right: (
+                lambda largest, call, x: (
+                    right(largest, call, x)[0],
                     call.flat_shape[1]
                     - 1
-                    - right(call, call.restored(to_plain(call.layout, x).reshape(call.flat_shape)[:, ::-1]))[1],
+                    - right(largest, call, call.restored(to_plain(call.layout, x).reshape(call.flat_shape)[:, ::-1]))[
+                        1
+                    ],
                 )
             )
         },

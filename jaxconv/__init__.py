@@ -38,17 +38,47 @@ from jaxconv.activation import (
 )
 from jaxconv.conv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.conv_general import conv_general_dilated
+from jaxconv.dropout import drop_path, dropout
 from jaxconv.linear import dense, flatten
-from jaxconv.loss import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
+from jaxconv.loss import (
+    absolute_error,
+    huber_loss,
+    l2_loss,
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+    squared_error,
+)
 from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm, standardize
 from jaxconv.padding import pad
 from jaxconv.patches import conv_patches, depth_to_space, fold, space_to_depth
-from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool import (
+    avg_pool,
+    logsumexp_pool,
+    lp_pool,
+    max_pool,
+    max_pool_with_indices,
+    max_unpool,
+    min_pool,
+    sum_pool,
+)
+from jaxconv.pool_adaptive import adaptive_avg_pool, adaptive_max_pool
+from jaxconv.pool_global import (
+    global_avg_pool,
+    global_logsumexp_pool,
+    global_lp_pool,
+    global_max_pool,
+    global_min_pool,
+    global_sum_pool,
+)
 from jaxconv.separable import depthwise_conv, separable_conv
 from jaxconv.softmax import gumbel_softmax, log_softmax, logmeanexp, logsumexp, softmax, softmin
 from jaxconv.transform import autodiff
 
 __all__ = [
+    "absolute_error",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "autodiff",
     "avg_pool",
     "batch_norm",
@@ -63,12 +93,18 @@ __all__ = [
     "dense",
     "depth_to_space",
     "depthwise_conv",
+    "drop_path",
+    "dropout",
     "elu",
     "flatten",
     "fold",
     "gelu",
     "global_avg_pool",
+    "global_logsumexp_pool",
+    "global_lp_pool",
     "global_max_pool",
+    "global_min_pool",
+    "global_sum_pool",
     "glu",
     "group_norm",
     "gumbel_softmax",
@@ -77,8 +113,10 @@ __all__ = [
     "hard_silu",
     "hard_swish",
     "hard_tanh",
+    "huber_loss",
     "identity",
     "instance_norm",
+    "l2_loss",
     "layer_norm",
     "leaky_relu",
     "log1mexp",
@@ -86,7 +124,11 @@ __all__ = [
     "log_softmax",
     "logmeanexp",
     "logsumexp",
+    "logsumexp_pool",
+    "lp_pool",
     "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
     "min_pool",
     "mish",
     "pad",
@@ -97,6 +139,7 @@ __all__ = [
     "selu",
     "separable_conv",
     "sigmoid",
+    "sigmoid_binary_cross_entropy",
     "silu",
     "soft_shrink",
     "soft_sign",
@@ -108,6 +151,7 @@ __all__ = [
     "space_to_depth",
     "sparse_plus",
     "sparse_sigmoid",
+    "squared_error",
     "squareplus",
     "standardize",
     "sum_pool",

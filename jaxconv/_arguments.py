@@ -14,7 +14,7 @@ def float_arrays(**named) -> list[jax.Array]:
     Raises:
         TypeError: an argument is not an array, its dtype is not a floating one, or the dtypes differ.
     """
-    optional = ("b", "scale", "bias")
+    optional = ("b", "scale", "bias", "class_weights", "pos_weight", "targets")
     arrays = {
         name: None if value is None and name in optional else _float_array(name, value) for name, value in named.items()
     }
@@ -58,6 +58,18 @@ def integer_array(name: str, value) -> jax.Array:
     array = _array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name}: got dtype {array.dtype}, expected integers: convert with .astype('int32')")
+    return array
+
+
+def bool_array(name: str, value) -> jax.Array:
+    """The argument as an array of booleans.
+
+    Raises:
+        TypeError: the argument is not one.
+    """
+    array = _array(name, value)
+    if array.dtype != bool:
+        raise TypeError(f"{name}: got dtype {array.dtype}, expected booleans: compare, for example {name} != 0")
     return array
 
 

@@ -1,8 +1,11 @@
 """Arrays between the user's layout and the plain one, (N, *spatial, C), that the algorithms work in."""
 
+import functools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.geometry import Layout
@@ -33,3 +36,9 @@ def summed_to(a, shape):
     extra = a.ndim - len(shape)
     repeated = [extra + axis for axis, size in enumerate(shape) if size == 1]
     return jnp.sum(a, (*range(extra), *repeated)).reshape(shape)
+
+
+def divided(a, counts: Sequence[Sequence[int]]):
+    """a[n,p,c] / m[p], with m the product of a count per axis, known while tracing; 0 counts as 1."""
+    m = np.maximum(functools.reduce(np.multiply.outer, counts), 1).astype(a.dtype)
+    return a / lax.broadcast_in_dim(jnp.asarray(m), a.shape, range(1, a.ndim - 1))

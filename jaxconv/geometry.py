@@ -20,12 +20,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
+    "AdaptiveWindow",
     "Border",
     "DataFormat",
     "Layout",
     "Pad",
     "Padding",
     "Window",
+    "adaptive_window",
     "check_channels",
     "check_groups",
     "conv_window",
@@ -65,6 +67,20 @@ class Border(NamedTuple):
     mode: str
     low: int
     high: int
+
+    def sources(self, n: int) -> list[int]:
+        """m(v), the position that every position v of the longer axis repeats, for an axis of size n; not for ZERO.
+
+        >>> Border(0, "REFLECT", 2, 1).sources(4)
+        [2, 1, 0, 1, 2, 3, 2]
+        """
+        positions = range(-self.low, n + self.high)
+        if self.mode == "CIRCULAR":
+            return [v % n for v in positions]
+        if self.mode == "REPLICATE":
+            return [min(max(v, 0), n - 1) for v in positions]
+        once = self.mode == "REFLECT"
+        return [v if 0 <= v < n else -v - (not once) if v < 0 else 2 * n - 1 - once - v for v in positions]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,6 +333,79 @@ def _check_border(name: str, border: Border, n: int) -> None:
             f"{name}: got {mode!r} with ({low}, {high}) positions on spatial axis {axis} of size {n}, expected at most "
             f"{max(most, 0)}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveWindow:
+    """Windows that divide an input into a given number of parts, as evenly as whole numbers can; one int per axis.
+
+    Along one axis, with input size N and output size O, window p reads the positions
+
+        floor(p·N/O) <= u < ceil((p + 1)·N/O)
+
+    so neighbours share a position where N/O is not whole. The windows p that read position u are those with N and O
+    changing places, floor(u·O/N) <= p < ceil((u + 1)·O/N): see `transposed`.
+
+    >>> window = AdaptiveWindow((5,), (2,))
+    >>> window.starts(0), window.ends(0), window.transposed.starts(0), window.transposed.ends(0)
+    ([0, 2], [3, 5], [0, 0, 0, 1, 1], [1, 1, 2, 2, 2])
+    """
+
+    input_size: tuple[int, ...]
+    output_size: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """How many spatial axes there are."""
+        return len(self.input_size)
+
+    @property
+    def transposed(self) -> "AdaptiveWindow":
+        """For every input position the windows that read it."""
+        return AdaptiveWindow(self.output_size, self.input_size)
+
+    def starts(self, axis: int) -> list[int]:
+        """The first position of every window."""
+        n, o = self.input_size[axis], self.output_size[axis]
+        return [p * n // o for p in range(o)]
+
+    def ends(self, axis: int) -> list[int]:
+        """The position after the last of every window."""
+        n, o = self.input_size[axis], self.output_size[axis]
+        return [-(-(p + 1) * n // o) for p in range(o)]
+
+    def counts(self, axis: int) -> list[int]:
+        """How many positions every window reads."""
+        return [end - start for start, end in zip(self.starts(axis), self.ends(axis), strict=True)]
+
+    @functools.cached_property
+    def window_size(self) -> tuple[int, ...]:
+        """How many positions the largest window reads."""
+        return tuple(max(self.counts(axis), default=0) for axis in range(self.ndim))
+
+    @property
+    def tap_count(self) -> int:
+        """How many taps the largest window has over all axes."""
+        return math.prod(self.window_size)
+
+
+def adaptive_window(input_size: Sequence[int], output_size: int | Sequence[int | None]) -> AdaptiveWindow:
+    """The windows that give an output of this size; None keeps the size of an axis.
+
+    Raises:
+        ValueError: a size below 1, or not one per axis.
+        TypeError: a size is neither an int nor None.
+
+    >>> adaptive_window((5, 6), (2, None)).output_size
+    (2, 6)
+    """
+    if isinstance(output_size, Sequence) and any(size is None for size in output_size):
+        # What keeps its size need not be at least 1.
+        given = per_axis("output_size", [1 if o is None else o for o in output_size], len(input_size), minimum=1)
+        sizes = tuple(n if o is None else g for n, o, g in zip(input_size, output_size, given, strict=True))
+    else:
+        sizes = per_axis("output_size", output_size, len(input_size), minimum=1)
+    return AdaptiveWindow(tuple(input_size), sizes)
 
 
 def _window(input_size, window_size, size_name, strides, padding, dilation, *, ceil_mode) -> Window:

@@ -65,12 +65,32 @@ from jaxconv.activation import (
 from jaxconv.activation import threshold as threshold_
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.conv import conv, conv_transpose
-from jaxconv.geometry import Pad, Padding, Window, check_groups, conv_window, per_axis, pool_window, transpose_window
+from jaxconv.dropout import drop_path, dropout
+from jaxconv.geometry import (
+    Pad,
+    Padding,
+    Window,
+    adaptive_window,
+    check_groups,
+    conv_window,
+    per_axis,
+    pool_window,
+    transpose_window,
+)
 from jaxconv.linear import dense, flatten
 from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm
 from jaxconv.padding import pad
 from jaxconv.patches import depth_to_space, space_to_depth
-from jaxconv.pool import avg_pool, global_avg_pool, global_max_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool import avg_pool, logsumexp_pool, lp_pool, max_pool, min_pool, sum_pool
+from jaxconv.pool_adaptive import adaptive_avg_pool, adaptive_max_pool
+from jaxconv.pool_global import (
+    global_avg_pool,
+    global_logsumexp_pool,
+    global_lp_pool,
+    global_max_pool,
+    global_min_pool,
+    global_sum_pool,
+)
 from jaxconv.separable import depthwise_conv, separable_conv
 from jaxconv.softmax import log_softmax, softmax, softmin
 
@@ -79,6 +99,8 @@ __all__ = [
     "Reach",
     "Row",
     "Summary",
+    "adaptive_avg_pool_layer",
+    "adaptive_max_pool_layer",
     "avg_pool_layer",
     "batch_norm_layer",
     "branches",
@@ -88,12 +110,18 @@ __all__ = [
     "dense_layer",
     "depth_to_space_layer",
     "depthwise_conv_layer",
+    "drop_path_layer",
+    "dropout_layer",
     "elementwise_layer",
     "elu_layer",
     "flatten_layer",
     "gelu_layer",
     "global_avg_pool_layer",
+    "global_logsumexp_pool_layer",
+    "global_lp_pool_layer",
     "global_max_pool_layer",
+    "global_min_pool_layer",
+    "global_sum_pool_layer",
     "glu_layer",
     "group_norm_layer",
     "hard_shrink_layer",
@@ -109,6 +137,8 @@ __all__ = [
     "log1mexp_layer",
     "log_sigmoid_layer",
     "log_softmax_layer",
+    "logsumexp_pool_layer",
+    "lp_pool_layer",
     "max_pool_layer",
     "min_pool_layer",
     "mish_layer",
@@ -950,14 +980,6 @@ def space_to_depth_layer(block_size: int) -> Layer:
 # --- pooling ---
 
 
-global_avg_pool_layer = Layer(
-    "global_avg_pool", _no_params, lambda params, x: global_avg_pool(x), flops=lambda shape, _: math.prod(shape)
-)
-global_max_pool_layer = Layer(
-    "global_max_pool", _no_params, lambda params, x: global_max_pool(x), flops=lambda shape, _: math.prod(shape)
-)
-
-
 def max_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
     """`jaxconv.max_pool` with these options, data_format excepted, as a layer.
 
@@ -998,21 +1020,135 @@ def avg_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
     return _pool_layer("avg_pool", avg_pool, window, options)
 
 
+def lp_pool_layer(window: int | Sequence[int], p: float, **options: Any) -> Layer:
+    """`jaxconv.lp_pool` with these options, data_format excepted, as a layer.
+
+    Example:
+        >>> output_shape(lp_pool_layer(2, 3.0), (28, 28, 8))
+        (14, 14, 8)
+    """
+    return _pool_layer("lp_pool", functools.partial(lp_pool, p=p), window, options)
+
+
+def logsumexp_pool_layer(window: int | Sequence[int], **options: Any) -> Layer:
+    """`jaxconv.logsumexp_pool` with these options, data_format excepted, as a layer.
+
+    Example:
+        >>> output_shape(logsumexp_pool_layer(2, sharpness=10.0), (28, 28, 8))
+        (14, 14, 8)
+    """
+    return _pool_layer("logsumexp_pool", logsumexp_pool, window, options)
+
+
 def _pool_layer(name: str, op: Callable[..., jax.Array], size: int | Sequence[int], options: dict[str, Any]) -> Layer:
     def apply(params: Params, x: jax.Array) -> jax.Array:
         return op(x, size, **options)
 
     def window(input_shape: Shape) -> Window:
-        geometric = {key: value for key, value in options.items() if key != "count_include_pad"}
-        return pool_window(input_shape[:-1], size, **geometric)
+        geometric = inspect.signature(pool_window).parameters.keys() & options.keys()
+        return pool_window(input_shape[:-1], size, **{key: options[key] for key in geometric})
 
     def flops(input_shape: Shape, output: Shape) -> int:
         return math.prod(output) * window(input_shape).tap_count
 
-    known = inspect.signature(op).parameters.keys() - {"x", "window", "data_format"}
+    known = inspect.signature(op).parameters.keys() - {"x", "window", "p", "data_format"}
     if options.keys() - known:
         raise TypeError(f"{name}_layer: got the options {sorted(options)}, expected some of {sorted(known)}")
     return Layer(f"{name} {_times(size)}", _no_params, apply, window, flops)
+
+
+def adaptive_avg_pool_layer(output_size: int | Sequence[int | None]) -> Layer:
+    """`jaxconv.adaptive_avg_pool` as a layer.
+
+    Example:
+        >>> output_shape(adaptive_avg_pool_layer(7), (9, 8, 16))
+        (7, 7, 16)
+    """
+    return _adaptive_layer("adaptive_avg_pool", adaptive_avg_pool, output_size)
+
+
+def adaptive_max_pool_layer(output_size: int | Sequence[int | None]) -> Layer:
+    """`jaxconv.adaptive_max_pool` as a layer.
+
+    Example:
+        >>> output_shape(adaptive_max_pool_layer((7, None)), (9, 8, 16))
+        (7, 8, 16)
+    """
+    return _adaptive_layer("adaptive_max_pool", adaptive_max_pool, output_size)
+
+
+def _adaptive_layer(name: str, op: Callable[..., jax.Array], output_size: int | Sequence[int | None]) -> Layer:
+    def reach(input_shape: Shape) -> Reach:
+        window = adaptive_window(input_shape[:-1], output_size)
+        return Reach(window.window_size, tuple(map(Fraction, window.input_size, window.output_size)))
+
+    def flops(input_shape: Shape, output: Shape) -> int:
+        return math.prod(output) * adaptive_window(input_shape[:-1], output_size).tap_count
+
+    return Layer(name, _no_params, lambda params, x: op(x, output_size), reach, flops)
+
+
+def _global_layer(name: str, op: Callable[[jax.Array], jax.Array]) -> Layer:
+    return Layer(name, _no_params, lambda params, x: op(x), flops=lambda shape, _: math.prod(shape))
+
+
+global_avg_pool_layer = _global_layer("global_avg_pool", global_avg_pool)
+global_sum_pool_layer = _global_layer("global_sum_pool", global_sum_pool)
+global_max_pool_layer = _global_layer("global_max_pool", global_max_pool)
+global_min_pool_layer = _global_layer("global_min_pool", global_min_pool)
+
+
+def global_lp_pool_layer(p: float) -> Layer:
+    """`jaxconv.global_lp_pool` as a layer.
+
+    Example:
+        >>> output_shape(global_lp_pool_layer(3.0), (7, 7, 16))
+        (16,)
+    """
+    return _global_layer("global_lp_pool", lambda x: global_lp_pool(x, p))
+
+
+def global_logsumexp_pool_layer(sharpness: float = 1.0) -> Layer:
+    """`jaxconv.global_logsumexp_pool` as a layer.
+
+    Example:
+        >>> output_shape(global_logsumexp_pool_layer(), (7, 7, 16))
+        (16,)
+    """
+    return _global_layer("global_logsumexp_pool", lambda x: global_logsumexp_pool(x, sharpness=sharpness))
+
+
+# --- dropout ---
+
+
+def dropout_layer(rate: float, *, broadcast_axes: int | Sequence[int] = ()) -> Layer:
+    """`jaxconv.dropout` in training, nothing afterwards; axes are those of a batch, so count them from the last.
+
+    Example:
+        >>> y, _ = dropout_layer(0.5).train((), (), jnp.ones((1, 8)), jax.random.key(0))
+        >>> sorted(set(y.ravel().tolist()))
+        [0.0, 2.0]
+    """
+    return _random_layer(f"dropout {rate}", lambda key, x: dropout(key, x, rate, broadcast_axes=broadcast_axes))
+
+
+def drop_path_layer(rate: float) -> Layer:
+    """`jaxconv.drop_path` in training, nothing afterwards: stochastic depth, for the end of a residual's body.
+
+    Example:
+        >>> block = residual(serial(dense_layer(8), drop_path_layer(0.5)))
+        >>> output_shape(block, (8,))
+        (8,)
+    """
+    return _random_layer(f"drop_path {rate}", lambda key, x: drop_path(key, x, rate))
+
+
+def _random_layer(name: str, op: Callable[[jax.Array, jax.Array], jax.Array]) -> Layer:
+    def train(params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
+        del params
+        return op(key, x), state
+
+    return Layer(name, _no_params, lambda params, x: x, train=train)
 
 
 # --- shapes and summary ---
@@ -1109,8 +1245,9 @@ def summary(net: Layer, input_shape: Sequence[int], dtype: Any = jnp.float32) ->
 
     FLOPs are those of one example's forward pass; a multiplication and an addition count as two, an element-wise
     function as one. The receptive field is how many input positions along each spatial axis one output position can
-    depend on (padding included): it grows by (d(R−1))·(the product of the strides before) at every window, and is the
-    whole input once the spatial axes are gone.
+    depend on at most (padding included): it grows by (d(R−1))·(the product of the strides before) at every window, and
+    is the whole input once the spatial axes are gone. The layers of a branch are marked, the first with + and the
+    others with |; the row after the branches is what combines them.
 
     Example:
         >>> features = serial(conv_layer(12, 3, padding="SAME"), relu_layer, max_pool_layer(2))

@@ -1,6 +1,10 @@
 """Strict JAX for every test: float64 exists, no dtype and no rank is promoted silently, several devices are there."""
 
 import os
+import random
+from typing import NamedTuple
+
+import pytest
 
 # Before JAX starts: shard_map needs more than one device.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -19,3 +23,23 @@ def pytest_addoption(parser):
         default=0,
         help="how long each test of tests/verification/test_fuzz.py goes on; 0 is CI's run",
     )
+    parser.addoption(
+        "--random-sets",
+        type=int,
+        default=0,
+        help="how many random sets of arguments each test of tests/interoperability goes through; 0 is CI's run, with "
+        "a seed that is always the same",
+    )
+
+
+class RandomSets(NamedTuple):
+    """How many random sets of arguments, and where they start."""
+
+    count: int
+    seed: int
+
+
+@pytest.fixture
+def random_sets(request) -> RandomSets:
+    count = request.config.getoption("--random-sets")
+    return RandomSets(count, random.SystemRandom().randrange(2**32)) if count else RandomSets(40, 0)

@@ -11,7 +11,8 @@ from support import (
     small_integers,
 )
 
-from jaxconv import conv, conv_input_grad, conv_kernel_grad
+from jaxconv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
+from jaxconv.geometry import conv_window
 
 
 def test_every_batch_shape_is_the_same_convolution():
@@ -27,6 +28,55 @@ def test_flipped_kernel_is_the_true_convolution():
     x, w = normal(0, (9,), (4,))
     y = conv(x[:, None], w[:, None, None], padding=3, flip_kernel=True)
     assert_close(y[:, 0], jnp.convolve(x, w), length=4)
+
+
+TRANSPOSED = [
+    {"strides": 2, "output_padding": 1},
+    {"strides": (3, 2), "padding": ((1, 0), (2, 1)), "output_padding": (2, 0), "dilation": (1, 2)},
+    {"strides": 2, "padding": "SAME", "output_padding": (0, -1)},
+    {"padding": "FULL", "groups": 2, "flip_kernel": True},
+    {"strides": 2, "padding": ("CAUSAL", "SAME_LOWER"), "data_format": "channels_first"},
+    {"padding": ("CIRCULAR", "REFLECT"), "strides": (2, 1)},
+    {"padding": ((-1, 0), (0, -2)), "groups": 2},
+]
+
+
+@pytest.mark.parametrize("options", TRANSPOSED, ids=str)
+def test_conv_transpose_is_the_adjoint_of_conv(options):
+    """<conv(a, w), x> = <a, conv_transpose(x, w)>, exactly on integers."""
+    first = options.get("data_format") == "channels_first"
+    forward = {name: value for name, value in options.items() if name != "output_padding"}
+    groups = options.get("groups", 1)
+    w, x = small_integers(0, (3, 2, 4 // groups, 6), (2, 6, 5, 4) if first else (2, 5, 4, 6))
+    y = conv_transpose(x, w, **options)
+    (a,) = small_integers(1, y.shape)
+    there = conv(a, w, **forward)
+    assert there.shape == x.shape
+    assert jnp.vdot(there, x) == jnp.vdot(a, y)
+    b = jnp.arange(4.0, dtype=x.dtype)
+    plus_b = jnp.moveaxis(conv_transpose(x, w, b, **options) - y, 1 if first else -1, -1)
+    assert jnp.array_equal(plus_b, jnp.broadcast_to(b, plus_b.shape))
+
+
+def taken_to(n, s, padding):
+    """The output size of a convolution of n positions with three taps, 0 where they do not fit."""
+    try:
+        return conv_window((n,), (3,), strides=s, padding=padding).output_size[0]
+    except ValueError:
+        return 0
+
+
+@pytest.mark.parametrize("s", [1, 2, 3])
+def test_conv_transpose_has_the_sizes_that_conv_takes_to_x(s):
+    for padding in ("VALID", 1, "FULL", "CAUSAL", "SAME", "SAME_LOWER", "CIRCULAR"):
+        sizes = [n for n in range(1, 20) if taken_to(n, s, padding) == 4]
+        rounded_up = padding in ("SAME", "SAME_LOWER", "CIRCULAR")
+        x, w = jnp.ones((1, 4, 1)), jnp.ones((3, 1, 1))
+        found = [
+            conv_transpose(x, w, strides=s, padding=padding, output_padding=more).shape[1]
+            for more in (range(1 - s, 1) if rounded_up else range(s))
+        ]
+        assert found == sizes
 
 
 def test_depthwise_keeps_channels_apart():
@@ -133,6 +183,22 @@ def like(array, shape=None, dtype=None):
 
 
 ERRORS = {
+    "output_padding as large as the stride": (
+        lambda: (lambda x: conv_transpose(x, jnp.ones((3, 3, 2, 4), X.dtype), strides=2, output_padding=2), (X,)), ValueError,
+        r"output_padding: got 2 on spatial axis 0, expected 0 to 1 for padding 'VALID' and stride 2",
+    ),
+    "output_padding with SAME": (
+        lambda: (lambda x: conv_transpose(x, jnp.ones((3, 3, 2, 4), X.dtype), padding="SAME", output_padding=1), (X,)), ValueError,
+        r"output_padding: got 1 on spatial axis 0, expected 0 to 0 for padding 'SAME' and stride 1",
+    ),
+    "nothing left of the transposed convolution": (
+        lambda: (lambda x: conv_transpose(x, jnp.ones((3, 3, 2, 4), X.dtype), padding=9), (X,)), ValueError,
+        r"padding: got 9 on spatial axis 0, which leaves an output of size -",
+    ),
+    "transposed channel mismatch": (
+        lambda: (conv_transpose, (X, jnp.ones((3, 3, 4, 2), X.dtype))), ValueError,
+        r"w: got shape \(3, 3, 4, 2\), expected \(\*kernel, C/groups, 4\)",
+    ),
     "channel mismatch": (
         lambda: (conv, (X, like(W, (3, 3, 5, 6)))), ValueError,
         r"w: got shape \(3, 3, 5, 6\) with 5 input channels per group, expected .*= 4/1 = 4: x has 4 channels; change w's axis -2 to 4",

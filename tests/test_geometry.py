@@ -3,9 +3,10 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 
-from jaxconv.geometry import Layout, conv_window, layout_of, per_axis, pool_window, spatial_ndim_of
+from jaxconv.geometry import Border, Layout, conv_window, layout_of, per_axis, pool_window, spatial_ndim_of
 
 
 def reads(window, axis):
@@ -115,6 +116,25 @@ def test_every_notation_of_padding():
     assert pads([(1, 0), (-1, 2)]) == ((1, 0), (-1, 2))
     assert pads(["SAME", (0, 1)]) == ((1, 1), (0, 1))
     assert pads([3, "VALID"]) == ((3, 3), (0, 0))
+
+
+def test_borders_give_ceil_of_n_over_s_and_are_no_padding():
+    for n, r, s, d in itertools.product(range(4, 9), range(1, 4), range(1, 4), (1, 2)):
+        window = conv_window((n,), (r,), strides=s, dilation=d, padding="replicate")
+        assert window.output_size == (-(-n // s),)
+        assert window.padding == ((0, 0),)
+        assert window.own_size == (n,)
+        assert window.borders == (Border(0, "REPLICATE", d * (r - 1) // 2, d * (r - 1) - d * (r - 1) // 2),)
+    mixed = conv_window((6, 7), (3, 3), padding=(1, "CIRCULAR"))
+    assert mixed.padding == ((1, 1), (0, 0))
+    assert (mixed.input_size, mixed.own_size) == ((6, 9), (6, 7))
+
+
+def test_sources_are_numpys():
+    modes = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
+    for mode, name in modes.items():
+        for n, low, high in ((4, 3, 2), (3, 0, 2), (5, 1, 0)):
+            assert Border(0, mode, low, high).sources(n) == np.pad(np.arange(n), (low, high), name).tolist()
 
 
 def test_scenarios_of_the_notes():

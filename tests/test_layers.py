@@ -268,6 +268,12 @@ def test_more_layers_are_the_ops():
         (pad_layer(1, "REFLECT"), (), jaxconv.pad(x, [1, 1], "REFLECT")),
         (depth_to_space_layer(2), (), jaxconv.depth_to_space(x, 2)),
         (space_to_depth_layer(2), (), jaxconv.space_to_depth(x[:, :, :4], 2)),
+        (layers.lp_pool_layer(2, 3.0, strides=1), (), jaxconv.lp_pool(x, 2, 3.0, strides=1)),
+        (layers.logsumexp_pool_layer(2, sharpness=3.0), (), jaxconv.logsumexp_pool(x, 2, sharpness=3.0)),
+        (layers.adaptive_avg_pool_layer((3, None)), (), jaxconv.adaptive_avg_pool(x, (3, 5))),
+        (layers.adaptive_max_pool_layer(2), (), jaxconv.adaptive_max_pool(x, 2)),
+        (layers.global_lp_pool_layer(3.0), (), jaxconv.global_lp_pool(x, 3.0)),
+        (layers.global_logsumexp_pool_layer(3.0), (), jaxconv.global_logsumexp_pool(x, sharpness=3.0)),
         (layers.elu_layer(0.5), (), jaxconv.elu(x, 0.5)),
         (layers.celu_layer(0.5), (), jaxconv.celu(x, 0.5)),
         (layers.gelu_layer(False), (), jaxconv.gelu(x, False)),
@@ -322,6 +328,8 @@ def test_receptive_field_of_what_sees_every_position():
         fields = [row.receptive_field for row in summary(serial(layer, conv_layer(1, 3)), (9, 8, 2)).rows]
         assert fields == [(1, 1), (9, 8), (9, 8)]
     assert summary(layer_norm_layer(), (9, 8, 2)).rows[-1].receptive_field == (1, 1)
+    adaptive = serial(layers.adaptive_avg_pool_layer((3, None)), conv_layer(1, (2, 1)))
+    assert [row.receptive_field for row in summary(adaptive, (9, 8, 2)).rows] == [(1, 1), (3, 1), (6, 1)]
     assert summary(layer_norm_layer(axis=(-2, -1)), (9, 8, 2)).rows[-1].receptive_field == (1, 8)
 
 
@@ -456,6 +464,17 @@ def test_every_layer_has_its_own_key():
     drawn, _ = branches(noise_layer(), noise_layer()).train(((), ()), (), x, KEY)
     assert not jnp.array_equal(drawn[:, :3], drawn[:, 3:])
     assert jnp.array_equal(net.apply(net.init(KEY, (3,)), x), jnp.zeros((2, 6)))
+
+
+def test_dropout_and_drop_path_are_for_training_alone():
+    (x,) = normal(0, (16, 5, 3))
+    dropped, _ = layers.dropout_layer(0.25, broadcast_axes=-2).train((), (), x, KEY)
+    assert jnp.array_equal(dropped, jaxconv.dropout(KEY, x, 0.25, broadcast_axes=1))
+    dropped, _ = layers.drop_path_layer(0.25).train((), (), x, KEY)
+    assert jnp.array_equal(dropped, jaxconv.drop_path(KEY, x, 0.25))
+    net = serial(layers.dropout_layer(0.25), layers.drop_path_layer(0.25))
+    assert not net.stateful
+    assert jnp.array_equal(net.apply(net.init(KEY, (5, 3)), x), x)
 
 
 # --- branches ---

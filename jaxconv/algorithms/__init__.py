@@ -8,10 +8,11 @@ Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as 
     rows        the kernel gradient alone, as one matrix product per row of taps: for CPUs
     canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs
 
-and the pooling algorithms `extremum`, `extremum_grad`, `window_sum` and `window_sum_grad`:
+and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
+    adaptive    the same for windows of unequal size: `adaptive_sum`, `adaptive_extremum` and its `_grad`
 
 Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the module patches.
 
@@ -25,11 +26,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms import border, canonical, reference, rows, taps, xla
+from jaxconv.algorithms import adaptive, border, canonical, reference, rows, taps, xla
 from jaxconv.algorithms import patches as patches_
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
 __all__ = [
+    "adaptive_extremum",
+    "adaptive_extremum_grad",
+    "adaptive_extremum_value",
+    "adaptive_sum",
     "conv",
     "extremum",
     "extremum_grad",
@@ -38,6 +43,8 @@ __all__ = [
     "input_grad",
     "kernel_grad",
     "patches",
+    "soft_maximum",
+    "soft_maximum_grad",
     "window_sum",
     "window_sum_grad",
 ]
@@ -128,6 +135,29 @@ def extremum_grad(dy, tap, window):
     return _reduced(lambda dy: taps.extremum_grad(dy, tap, window), dy, window)
 
 
+def soft_maximum(x, window, share, padding, least):
+    """m[n,p,c] = max_i x[n,u,c] at u = s·p + d·i − l; r[n,p,c] = sum_i share(x[n,u,c], m[n,p,c]) but for the largest.
+
+    share(a, b) is an elementwise function for a <= b, 1 where they are equal. The padding's value and smaller ones than
+    least have a share of 0 in every other element; where there is nothing else, m is least and r is −1.
+    """
+    if 0 in window.output_size:
+        zeros = _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+        return zeros, zeros
+    return taps.soft_maximum(border.extend(x, window.borders), window, share, padding, least)
+
+
+def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} weight(x[n,u,c], y[n,p,c]) · dy[n,p,c].
+
+    weight is elementwise, and 0 where x is the padding's value or y is `absent`, as it is of windows that do not exist.
+    """
+    if not dy.size:
+        return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
+    x = border.extend(x, window.borders)
+    return _reduced(lambda dy: taps.soft_maximum_grad(dy, x, y, window, weight, padding, absent), dy, window)
+
+
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     if not x.size:
@@ -162,3 +192,32 @@ def _reduced(gradient, dy, window):
     if not window.borders:
         return gradient(dy)
     return border.reduce(gradient(dy.astype(accumulator(dy.dtype))), window.borders).astype(dy.dtype)
+
+
+def adaptive_sum(x, window):
+    """y[n,p,c] = sum_{u in window p} x[n,u,c], for an `AdaptiveWindow`; its adjoint is that of window.transposed."""
+    if not x.size:
+        return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+    return adaptive.adaptive_sum(x, window)
+
+
+def adaptive_extremum(x, window, largest):
+    """y[n,p,c] = max_{u in window p} x[n,u,c] (or min), and the first tap, in row-major order, that attains it."""
+    if not x.size:
+        shape = (x.shape[0], *window.output_size, x.shape[-1])
+        return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
+    return adaptive.adaptive_extremum(x, window, largest)
+
+
+def adaptive_extremum_value(x, window, largest):
+    """The y of `adaptive_extremum` alone, for when no gradient is wanted."""
+    if not x.size:
+        return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
+    return adaptive.adaptive_extremum_value(x, window, largest)
+
+
+def adaptive_extremum_grad(dy, tap, window):
+    """dx[n,u,c] = sum_{p : u in window p} dy[n,p,c] · [tap[n,p,c] is at u]."""
+    if not dy.size:
+        return _zeros((dy.shape[0], *window.input_size, dy.shape[-1]), dy.dtype, dy)
+    return adaptive.adaptive_extremum_grad(dy, tap, window)

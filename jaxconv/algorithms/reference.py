@@ -4,7 +4,10 @@ Tap i of the window reads x at u = s·p + d·i − l. `read` takes those element
 `place` puts them back: each is the adjoint of the other, and every formula below is made of these two.
 """
 
+import itertools
+
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
@@ -96,6 +99,23 @@ def extremum_grad(dy, tap, window):
     return dx.astype(dy.dtype)
 
 
+def soft_maximum(x, window, share, padding, least):
+    """m[n,p,c] = max_i x[n,u,c] at u = s·p + d·i − l; r[n,p,c] = sum_i share(x[n,u,c], m) but for the largest."""
+    values = jnp.stack([read(x, window, i, padding) for i in window.taps()])
+    first = jnp.argmax(values, axis=0)[None]
+    m = jnp.maximum(jnp.max(values, axis=0), least)
+    shares = share(values, m[None])
+    others = jnp.put_along_axis(shares, first, 0.0, axis=0, inplace=False)
+    return m, jnp.sum(others, axis=0) + (jnp.take_along_axis(shares, first, axis=0)[0] - 1)
+
+
+def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} weight(x[n,u,c], y[n,p,c]) · dy[n,p,c]."""
+    del absent
+    terms = (place(weight(read(x, window, i, padding), y) * dy, window, i) for i in window.taps())
+    return sum(terms, jnp.zeros((), dy.dtype))
+
+
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     acc = x.astype(accumulator(x.dtype))
@@ -106,3 +126,42 @@ def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     acc = dy.astype(accumulator(dy.dtype))
     return sum((place(acc, window, i) for i in window.taps()), jnp.zeros((), acc.dtype)).astype(dy.dtype)
+
+
+def adaptive_sum(x, window):
+    """y[n,p,c] = sum_{u in window p} x[n,u,c]."""
+    parts = [x[inside].sum(tuple(range(1, x.ndim - 1))) for inside in _parts(window)]
+    return jnp.stack(parts, 1).reshape(x.shape[0], *window.output_size, x.shape[-1])
+
+
+def adaptive_extremum(x, window, largest):
+    """y[n,p,c] = max_{u in window p} x[n,u,c] (or min), and the first tap, in row-major order, that attains it."""
+    values, taps = [], []
+    for inside in _parts(window):
+        part = x[inside]
+        flat = part.reshape(x.shape[0], -1, x.shape[-1])
+        at = (jnp.argmax if largest else jnp.argmin)(flat, axis=1)
+        values.append(jnp.take_along_axis(flat, at[:, None], axis=1)[:, 0])
+        taps.append(jnp.ravel_multi_index(jnp.unravel_index(at, part.shape[1:-1]), window.window_size, mode="clip"))
+    y, tap = (jnp.stack(a, 1).reshape(x.shape[0], *window.output_size, x.shape[-1]) for a in (values, taps))
+    return y, tap.astype(tap_dtype(window))
+
+
+def adaptive_extremum_grad(dy, tap, window):
+    """dx[n,u,c] = sum_{p : u in window p} dy[n,p,c] · [tap[n,p,c] is at u]."""
+    dx = jnp.zeros((dy.shape[0], *window.input_size, dy.shape[-1]), accumulator(dy.dtype))
+    numbers = np.arange(window.tap_count).reshape(1, *window.window_size, 1)
+    for p, inside in zip(np.ndindex(*window.output_size), _parts(window), strict=True):
+        sizes = tuple(slice(part.stop - part.start) for part in inside[1:])
+        at = jnp.expand_dims(tap[:, *p], range(1, window.ndim + 1))
+        won = at == numbers[:, *sizes].astype(tap.dtype)
+        dx = dx.at[inside].add(
+            jnp.where(won, jnp.expand_dims(dy[:, *p], range(1, window.ndim + 1)), 0).astype(dx.dtype)
+        )
+    return dx.astype(dy.dtype)
+
+
+def _parts(window):
+    """The slices of every window, in row-major order."""
+    along = [list(map(slice, window.starts(axis), window.ends(axis))) for axis in range(window.ndim)]
+    return [(slice(None), *part) for part in itertools.product(*along)]

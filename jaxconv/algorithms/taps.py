@@ -67,6 +67,38 @@ def extremum_grad(dy, tap, window):
     return from_periods(fold(add, jnp.zeros(shape, accumulator(dy.dtype)), moves), window).astype(dy.dtype)
 
 
+def soft_maximum(x, window, share, padding, least):
+    """m[n,p,c] = max_i x[n,u,c] at u = s·p + d·i − l; r[n,p,c] = sum_i share(x[n,u,c], m[n,p,c]) but for the largest.
+
+    One pass: whenever a larger element comes, what was summed so far is made a share of that one.
+    """
+    view = tap_views(x, window, padding)
+
+    def update(sums, _, tap):
+        m, r = sums
+        candidate = view(tap)
+        larger = candidate > m
+        low, high = jnp.where(larger, m, candidate), jnp.where(larger, candidate, m)
+        return high, jnp.where(larger, 0, r) + share(low, high) * jnp.where(larger, 1 + r, 1)
+
+    shape = (x.shape[0], *window.output_size, x.shape[-1])
+    return fold(update, (jnp.full(shape, least, x.dtype), jnp.full(shape, -1, x.dtype)), list(window.taps()))
+
+
+def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} weight(x[n,u,c], y[n,p,c]) · dy[n,p,c]."""
+    moves, taps_at, shape = shifts(dy.shape, window)
+    dy_at, y_at = _shift_views(dy, window, shape), _shift_views(y, window, shape, absent)
+    table = jnp.asarray(taps_at, tap_dtype(window))
+    x = _in_periods(_where_read(x, window, padding), window, shape, padding)
+
+    def add(dx, number, shift):
+        exists = _over_period(table[number], shape) != window.tap_count
+        return dx + jnp.where(exists, weight(jnp.where(exists, x, padding), y_at(shift)) * dy_at(shift), 0)
+
+    return from_periods(fold(add, jnp.zeros(shape, dy.dtype), moves), window)
+
+
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], one axis after the other: R1 + R2 terms instead of R1·R2."""
     y = x.astype(accumulator(x.dtype))
@@ -133,13 +165,13 @@ def shifts(dy_shape, window):
     return moves, np.stack(taps_at), (dy_shape[0], *split, dy_shape[-1])
 
 
-def _shift_views(a, window, shape):
+def _shift_views(a, window, shape, fill=0):
     """A function from a shift m to a[n, q − m, c] for every period q, repeated over the positions of the period."""
     periods = shape[1:-1:2]
     most = [-(-extent // s) - 1 for extent, s in zip(window.extent, window.strides, strict=True)]
     config = [(m, q - o, 0) for m, q, o in zip(most, periods, window.output_size, strict=True)]
     # Padded once, as in tap_views; the taps of what is padded do not matter, its dy is 0.
-    a = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    a = lax.pad(a, jnp.asarray(fill, a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
     axes = [0, *range(1, len(shape) - 1, 2), len(shape) - 1]
 
     def view(shift):
@@ -162,6 +194,34 @@ def from_periods(dx, window):
         for n, (low, _), size in zip(window.input_size, window.padding, dx.shape[1:-1], strict=True)
     ]
     return lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+
+
+def _in_periods(x, window, shape, fill):
+    """The other way round: (N, *input, C) in the shape (N, Q, s, Q, s, ..., C), with fill around it."""
+    sizes = map(math.prod, zip(shape[1:-1:2], shape[2:-1:2], strict=True))
+    config = [
+        (low, size - n - low, 0) for n, (low, _), size in zip(window.input_size, window.padding, sizes, strict=True)
+    ]
+    return lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *config, (0, 0, 0)]).reshape(shape)
+
+
+def _where_read(x, window, fill):
+    """x, with fill where no window reads it: a NaN there must not matter."""
+    for axis, (n, o, r, s, d, (low, _)) in enumerate(
+        zip(
+            window.input_size,
+            window.output_size,
+            window.window_size,
+            window.strides,
+            window.dilation,
+            window.padding,
+            strict=True,
+        )
+    ):
+        read = np.isin(np.arange(n), np.add.outer(s * np.arange(o), d * np.arange(r)) - low)
+        if not read.all():
+            x = jnp.where(lax.broadcast_in_dim(jnp.asarray(read), x.shape, (axis + 1,)), x, fill)
+    return x
 
 
 def _one_axis_each(window):

@@ -9,6 +9,7 @@ identity; and the bytes saved for the backward.
 import contextlib
 import dataclasses
 import functools
+import inspect
 import itertools
 import json
 import math
@@ -31,6 +32,7 @@ try:
 except ImportError as error:
     sys.exit(f"error: {error.name} is not installed; pip install 'jaxconv[verification]'")
 
+import jaxconv
 from jaxconv.verification.cases import EDGES, all_cases
 from jaxconv.verification.problem import DTYPES
 from jaxconv.verification.suite import Row, check_case, check_edges
@@ -57,6 +59,8 @@ class Settings:
     says otherwise."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write every check of every row there."""
+    markdown: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the table of ops there, in Markdown, with the file of each op's formula."""
 
 
 def mistake(settings: Settings) -> str | None:
@@ -65,8 +69,9 @@ def mistake(settings: Settings) -> str | None:
         unknown = [value for value in given if value not in known]
         if unknown:
             return f"{name}: got {unknown[0]!r}, expected some of {', '.join(known)}"
-    if settings.json is not None and not settings.json.resolve().parent.is_dir():
-        return f"json: got {settings.json}, expected a file in a directory that exists"
+    for name, file in (("json", settings.json), ("markdown", settings.markdown)):
+        if file is not None and not file.resolve().parent.is_dir():
+            return f"{name}: got {file}, expected a file in a directory that exists"
     return None
 
 
@@ -145,11 +150,11 @@ def table_of(rows: list[Row]) -> Table:
     return table
 
 
-def table_of_ops(rows: list[Row]) -> Table:
-    """A row per op: the worst error over its cases in each dtype, ours and autodiff's."""
+def by_op(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """A header, and a line per op: the worst error over its cases in each dtype, ours and autodiff's."""
     dtypes = [dtype for dtype in DTYPES if any(row.dtype == dtype and row.against_float64 for row in rows)]
     names = [name for dtype in dtypes for name in (dtype, "autodiff") if name != "autodiff" or dtype != "float64"]
-    table = Table("op", *(Column(name, justify="right") for name in ("cases", "checks", *names)), "verdict")
+    lines = []
     for op, group in itertools.groupby(sorted(rows, key=lambda row: row.op), lambda row: row.op):
         of_op = list(group)
         found = [(row.dtype, row.against_float64.details) for row in of_op if row.against_float64]
@@ -159,9 +164,29 @@ def table_of_ops(rows: list[Row]) -> Table:
                 worst = max((details.get(key, 0.0) for name, details in found if name == dtype), default=None)
                 errors.append("" if worst is None else _short(worst))
         counts = str(len({row.case for row in of_op})), str(sum(len(row.checks) for row in of_op))
-        failed = sum(not row.ok for row in of_op)
-        table.add_row(op, *counts, *errors, f"[red]{failed} FAILED[/]" if failed else "[green]ok[/]")
+        lines.append([op, *counts, *errors])
+    return ["op", "cases", "checks", *names], lines
+
+
+def table_of_ops(rows: list[Row]) -> Table:
+    """by_op as a table, with a verdict."""
+    header, lines = by_op(rows)
+    table = Table("op", *(Column(name, justify="right") for name in header[1:]), "verdict")
+    for line in lines:
+        failed = sum(not row.ok for row in rows if row.op == line[0])
+        table.add_row(*line, f"[red]{failed} FAILED[/]" if failed else "[green]ok[/]")
     return table
+
+
+def markdown_of_ops(rows: list[Row]) -> str:
+    """by_op in Markdown, with the file that has the op's formula and rule."""
+    header, lines = by_op(rows)
+    header = ["op", "formula and rule", *header[1:]]
+    text = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for op, *rest in lines:
+        file = inspect.getmodule(inspect.unwrap(getattr(jaxconv, op))).__name__.replace(".", "/") + ".py"
+        text.append(f"| {' | '.join([f'`{op}`', f'`{file}`', *rest])} |")
+    return "\n".join(text) + "\n"
 
 
 def _short(value: float) -> str:
@@ -249,6 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(summary(rows, time.perf_counter() - started), soft_wrap=True)
     if settings.json is not None:
         settings.json.write_text(json.dumps(as_json(rows), indent=1) + "\n")
+    if settings.markdown is not None:
+        settings.markdown.write_text(markdown_of_ops(rows))
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -539,7 +539,12 @@ class _Differences:
         up, down, made = self._ends(number, u, 1.0)
         with np.errstate(all="ignore"):
             bends = [np.abs(a + b - 2 * y) for a, b, y in zip(up, down, self.y, strict=True)]
-            size = [np.abs(a) + np.abs(b) + s for a, b, s in zip(up, down, self.scales, strict=True)]
+            # A step of 1 may leave the domain of f, as that of a logarithm.
+            ends = [
+                np.where(np.isfinite(a) & np.isfinite(b), np.abs(a) + np.abs(b), 0)
+                for a, b in zip(up, down, strict=True)
+            ]
+            size = [both + s for both, s in zip(ends, self.scales, strict=True)]
             # An odd function at 0 does not bend either: half the step must give half the difference, too.
             up_half, down_half, _ = self._ends(number, u, 0.5)
             bends = [

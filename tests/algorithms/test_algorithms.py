@@ -9,9 +9,9 @@ import pytest
 from support import assert_close, normal, random_conv_case, small_integers
 
 from jaxconv import algorithms
-from jaxconv.algorithms import canonical, reference, rows, taps, views, xla
+from jaxconv.algorithms import adaptive, canonical, reference, rows, taps, views, xla
 from jaxconv.algorithms.dtypes import tap_dtype
-from jaxconv.geometry import conv_window, pool_window
+from jaxconv.geometry import AdaptiveWindow, conv_window, pool_window
 
 CONV_ALGORITHMS = [xla, rows, canonical]
 POOL_ALGORITHMS = [taps]
@@ -168,6 +168,82 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
             assert jnp.array_equal(one, other, equal_nan=True), window
         for one, other in zip(jax.jit(values_alone)(x, x_special), expected[2::2], strict=True):
             assert jnp.array_equal(one, other, equal_nan=True), window
+
+
+@pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
+@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+def test_soft_maximum_algorithms(algorithm, unrolled, monkeypatch):
+    monkeypatch.setattr(views, "UNROLLED", unrolled)
+    rng = random.Random(2)
+    share = lambda a, b: jnp.exp(jnp.where(a == jnp.inf, 0, a - b))  # noqa: E731
+    least = float(jnp.finfo(jnp.float64).min)
+    for seed in range(4):
+        window = random_pool_window(rng)
+        x, dy = normal(seed, (2, *window.input_size, 3), (2, *window.output_size, 3))
+        special = np.random.default_rng(seed).choice([0.0, np.inf, -np.inf], x.shape, p=[0.8, 0.1, 0.1])
+
+        def results(module, x, dy, window=window):
+            m, r = module.soft_maximum(x, window, share, -jnp.inf, least)
+            return m, r, module.soft_maximum_grad(dy, x, m, window, share, -jnp.inf, jnp.inf)
+
+        for values in (x, x + jnp.asarray(special)):
+            expected = jax.jit(lambda *args: results(reference, *args))(values, dy)
+            found = jax.jit(lambda *args: results(algorithm, *args))(values, dy)
+            assert jnp.array_equal(found[0], expected[0]), window
+            assert_close(found[1:], expected[1:], length=window.tap_count)
+
+
+def test_a_position_that_no_window_reads_takes_no_part_in_a_soft_maximum():
+    # Positions 2 and 3 are between the taps of both windows, 6 is cropped.
+    window = pool_window((7,), (2,), strides=1, dilation=4, padding=((0, -1),))
+    x = jnp.asarray([1.0, 2.0, jnp.nan, jnp.nan, 3.0, 4.0, jnp.inf]).reshape(1, 7, 1)
+    share = lambda a, b: jnp.exp(a - b)  # noqa: E731
+    m, _ = taps.soft_maximum(x, window, share, -jnp.inf, -1e300)
+    dx = taps.soft_maximum_grad(jnp.ones((1, 2, 1)), x, m, window, share, -jnp.inf, jnp.inf)
+    assert dx[0, :, 0].tolist() == [np.exp(-2.0), np.exp(-2.0), 0, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
+def test_adaptive_algorithms(unrolled, monkeypatch):
+    monkeypatch.setattr(views, "UNROLLED", unrolled)
+    for seed, (size, output) in enumerate(
+        [((7,), (3,)), ((3,), (7,)), ((6, 5), (3, 4)), ((1, 4), (3, 6)), ((4, 5, 3), (3, 2, 3))]
+    ):
+        window = AdaptiveWindow(size, output)
+        x, dy = small_integers(seed, (2, *size, 3), (2, *output, 3))
+        rng = np.random.default_rng(seed)
+        special = rng.choice([0.0, np.nan, np.inf, -np.inf], x.shape, p=[0.7, 0.1, 0.1, 0.1])
+        x_special = x + jnp.asarray(special, x.dtype)
+
+        def results(module, x, x_special, dy, window=window):
+            found = [module.adaptive_sum(x, window), module.adaptive_sum(dy, window.transposed)]
+            for values in (x, x_special):
+                for largest in (True, False):
+                    y, tap = module.adaptive_extremum(values, window, largest)
+                    found += [y, module.adaptive_extremum_grad(dy, tap, window)]
+            return found
+
+        expected = jax.jit(lambda *args: results(reference, *args))(x, x_special, dy)
+        found = jax.jit(lambda *args: results(adaptive, *args))(x, x_special, dy)
+        for one, other in zip(found, expected, strict=True):
+            assert jnp.array_equal(one, other, equal_nan=True), window
+        assert jnp.array_equal(found[1], jax.vjp(lambda x, w=window: reference.adaptive_sum(x, w), x)[1](dy)[0])
+        for one, largest in zip(expected[6::2], (True, False), strict=True):
+            assert jnp.array_equal(adaptive.adaptive_extremum_value(x_special, window, largest), one, equal_nan=True)
+
+
+def test_adaptive_pooling_to_many_sizes_stays_a_small_program():
+    for size, output in (((224, 224), (7, 7)), ((224, 225), (6, 13)), ((5, 300), (300, 1))):
+        window = AdaptiveWindow(size, output)
+        x = jnp.ones((1, *size, 2), jnp.float32)
+        dy = jnp.ones((1, *output, 2), jnp.float32)
+        for function, a in (
+            (lambda x, w=window: adaptive.adaptive_sum(x, w), x),
+            (lambda dy, w=window: adaptive.adaptive_sum(dy, w.transposed), dy),
+            (lambda x, w=window: adaptive.adaptive_extremum(x, w, True), x),
+            (lambda dy, w=window: adaptive.adaptive_extremum_grad(dy, jnp.zeros(dy.shape, tap_dtype(w)), w), dy),
+        ):
+            assert len(jax.jit(function).lower(a).as_text().splitlines()) < 1500
 
 
 def test_kernel_gradient_as_a_loop():

@@ -13,8 +13,10 @@ from jaxconv.verification import __main__ as command
 
 def test_a_run_prints_a_row_per_case_and_writes_every_check(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    file = tmp_path / "found.json"
-    assert command.main(["--op", "relu", "--quick", "--dtype", "float32", "--json", str(file)]) == 0
+    file, table = tmp_path / "found.json", tmp_path / "ops.md"
+    options = ["--quick", "--dtype", "float32", "--json", str(file), "--markdown", str(table)]
+    assert command.main(["--op", "relu", *options]) == 0
+    assert table.read_text().splitlines()[2].startswith("| `relu` | `jaxconv/activation.py` | 3 |")
     printed = capsys.readouterr().out
     assert "whole range" in printed
     assert "all passed" in printed

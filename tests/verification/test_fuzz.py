@@ -30,7 +30,9 @@ from jaxconv.geometry import conv_window
 from jaxconv.verification import TRANSFORMS, against_float64, check_vjp
 from jaxconv.verification.cases.activation import exact_sigmoid, exact_tanh
 from jaxconv.verification.cases.conv import plain_conv
-from jaxconv.verification.cases.pool import plain_pool
+from jaxconv.verification.cases.pool import plain_pool, plain_unpool
+from jaxconv.verification.cases.pool_adaptive import plain_adaptive
+from jaxconv.verification.cases.pool_global import plain_global
 
 # --- A call: what it computes, what it should compute, and how it prints. ---
 
@@ -151,12 +153,17 @@ def reference_of(call: Call) -> Callable:
 
         return kernel_grad
     if call.op.startswith("global"):
-        return lambda x: plain_global(call.op, x, **options)
-    if call.op.endswith("_pool"):
+        return lambda x: plain_global(call.op.removeprefix("global_").removesuffix("_pool"), x, **options)
+    if call.op.startswith("adaptive"):
+        return lambda x: plain_adaptive(call.op.removeprefix("adaptive_").removesuffix("_pool"), x, **options)
+    if call.op == "max_unpool":
+        return lambda y, indices: plain_unpool(y, indices, **options)
+    if call.op.endswith("_pool") or call.op == "max_pool_with_indices":
 
         def pool(x):
             with jax.numpy_rank_promotion("allow"):  # plain_pool broadcasts the counts of an average
-                return plain_pool(call.op.removesuffix("_pool"), x, **options)
+                kind = call.op.removesuffix("_with_indices").removesuffix("_pool")
+                return plain_pool(kind, x, **options)
 
         return pool
     return PLAIN[call.op](**options)
@@ -181,13 +188,6 @@ def with_bias(y, b, ndim, options):
 
 def spatial_of(shape, ndim, data_format):
     return shape[len(shape) - ndim :] if data_format == "channels_first" else shape[len(shape) - ndim - 1 : -1]
-
-
-def plain_global(op, x, spatial_ndim=None, keepdims=False, data_format="channels_last"):
-    ndim = x.ndim - 2 if spatial_ndim is None else spatial_ndim
-    start = x.ndim - ndim - (data_format == "channels_last")
-    reduce = jnp.max if op == "global_max_pool" else jnp.mean  # no two values are equal
-    return reduce(x, tuple(range(start, start + ndim)), keepdims=keepdims)
 
 
 def plain_integer_loss(axis):
@@ -306,37 +306,62 @@ def conv_calls(draw) -> Call:
 
 @st.composite
 def pool_calls(draw) -> Call:
-    kind = draw(st.sampled_from(["max", "min", "sum", "avg"]))
+    op = draw(st.sampled_from([f"{kind}_pool" for kind in ("max", "min", "sum", "avg", "lp", "logsumexp")]))
     ndim, batch, dtype = draw(NDIMS), draw(BATCHES), draw(DTYPES)
     one_batch_axis = len(batch) == 1  # else an int cannot stand for the whole window
     spatial, window, options = draw(geometries(ndim, whole_window=one_batch_axis, ceil_mode=draw(st.booleans())))
-    channels = draw(CHANNELS)
-    if kind == "avg" and draw(st.booleans()):
+    options = {"window": window, **options, **draw(parameters(op))}
+    if op == "avg_pool" and draw(st.booleans()):
         options["count_include_pad"] = False
-    first = draw(st.booleans())
-    if first:
-        options["data_format"] = "channels_first"
-    shape = (*batch, channels, *spatial) if first else (*batch, *spatial, channels)
-    make = normal if kind in ("sum", "avg") else distinct
-    return Call(f"{kind}_pool", (make("x", shape, dtype),), {"window": window, **options}, draw(SEEDS), draw(EXTRAS))
+    if op == "max_pool" and draw(st.booleans()):
+        op = "max_pool_with_indices"
+    return draw(call_on_x(op, batch, spatial, dtype, options))
 
 
 @st.composite
-def global_pool_calls(draw) -> Call:
-    op = draw(st.sampled_from(["global_max_pool", "global_avg_pool"]))
+def other_pool_calls(draw) -> Call:
+    """Global and adaptive pooling, and unpooling."""
+    kind = draw(st.sampled_from(["max", "avg", "min", "sum", "lp", "logsumexp", "adaptive", "unpool"]))
     ndim, batch, dtype = draw(NDIMS), draw(BATCHES), draw(DTYPES)
-    spatial = draw(st.tuples(*[st.integers(1, 5 if ndim < 3 else 2)] * ndim))
-    options = {}
+    sizes = st.tuples(*[st.integers(1, 5 if ndim < 3 else 2)] * ndim)
+    spatial = draw(sizes)
+    if kind == "adaptive":
+        op = draw(st.sampled_from(["adaptive_avg_pool", "adaptive_max_pool"]))
+        output = tuple(draw(st.sampled_from([None, size])) for size in draw(sizes))
+        return draw(call_on_x(op, batch, spatial, dtype, {"output_size": output}))
+    if kind == "unpool":
+        output = draw(sizes)
+        call = draw(call_on_x("max_unpool", batch, spatial, dtype, {"output_size": output}))
+        shape = call.arrays[0].shape
+        indices = Array("indices", shape, f"rng.integers(-1, {math.prod(output) + 1}, {shape})", "int32")
+        return dataclasses.replace(call, arrays=(normal("y", shape, dtype), indices))
+    op = f"global_{kind}_pool"
+    options = draw(parameters(op))
     if len(batch) != 1 or draw(st.booleans()):
         options["spatial_ndim"] = ndim
     if draw(st.booleans()):
         options["keepdims"] = True
+    return draw(call_on_x(op, batch, spatial, dtype, options))
+
+
+@st.composite
+def parameters(draw, op) -> dict[str, Any]:
+    if op.endswith("lp_pool"):
+        return {"p": draw(st.sampled_from([2, 1, 3, 1.5, 4.5]))}
+    if op.endswith("logsumexp_pool") and draw(st.booleans()):
+        return {"sharpness": draw(st.sampled_from([0.5, 3.0]))}
+    return {}
+
+
+@st.composite
+def call_on_x(draw, op, batch, spatial, dtype, options) -> Call:
+    """The call with a number of channels and a data_format."""
     channels = draw(CHANNELS)
     shape = (*batch, *spatial, channels)
     if draw(st.booleans()):
-        options["data_format"] = "channels_first"
+        options = options | {"data_format": "channels_first"}
         shape = (*batch, channels, *spatial)
-    make = distinct if op == "global_max_pool" else normal
+    make = distinct if "max_" in op or "min_" in op else normal
     return Call(op, (make("x", shape, dtype),), options, draw(SEEDS), draw(EXTRAS))
 
 
@@ -387,7 +412,7 @@ def distinct(name, shape, dtype) -> Array:
 STRATEGIES = {
     "convolution": conv_calls(),
     # The first of these is what a failure would shrink to.
-    "pooling and the rest": st.one_of(pool_calls(), pool_calls(), pool_calls(), global_pool_calls(), other_calls()),
+    "pooling and the rest": st.one_of(pool_calls(), pool_calls(), other_pool_calls(), other_calls()),
 }
 EXAMPLES = 24  # of each, in CI
 

@@ -14,20 +14,39 @@ from jaxconv.verification.cases import (
     activation,
     conv,
     conv_general,
+    dropout,
     linear,
     loss,
     norm,
     padding,
     patches,
     pool,
+    pool_adaptive,
+    pool_global,
     separable,
+    softmax,
 )
 from jaxconv.verification.cases.case import Case
 from jaxconv.verification.checks import Edge
 
 __all__ = ["EDGES", "Case", "all_cases"]
 
-_MODULES = (conv, conv_general, separable, padding, patches, pool, activation, linear, norm, loss)
+_MODULES = (
+    conv,
+    conv_general,
+    separable,
+    padding,
+    patches,
+    pool,
+    pool_global,
+    pool_adaptive,
+    activation,
+    softmax,
+    linear,
+    norm,
+    dropout,
+    loss,
+)
 
 EDGES: dict[str, tuple[Edge, ...]] = {op: edges for module in _MODULES for op, edges in module.EDGES.items()}
 

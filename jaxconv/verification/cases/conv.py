@@ -27,8 +27,7 @@ def plain_conv(
     x = x.reshape(math.prod(batch), *x.shape[nb:])
     if flip_kernel:
         w = jnp.flip(w, range(ndim))
-    if _has_names(padding):
-        x, padding = _padded(x, w, padding, dilation)
+    x, padding = with_named_padding(x, w.shape[:ndim], padding, dilation)
     if not isinstance(padding, str):
         pairs = [(padding, padding)] * ndim if isinstance(padding, int) else [tuple(p) for p in padding]
         # Explicitly: the gradient of lax's convolution aborts XLA:CPU for some negative paddings.
@@ -48,19 +47,16 @@ def plain_conv(
     return jnp.moveaxis(y, -1, nb) if data_format == "channels_first" else y
 
 
-def _has_names(padding) -> bool:
-    kinds = [padding] if isinstance(padding, str) else padding if isinstance(padding, (list, tuple)) else []
-    return any(isinstance(kind, str) and kind not in ("SAME", "SAME_LOWER", "VALID") for kind in kinds)
-
-
 _NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
 
 
-def _padded(x, w, padding, dilation):
-    """x padded along the axes that have a kind of their own, and the padding left to do."""
-    ndim = w.ndim - 2
-    kinds = [padding] * ndim if isinstance(padding, str) else list(padding)
-    for axis, (kind, r, d) in enumerate(zip(kinds, w.shape, _each(dilation, ndim), strict=False)):
+def with_named_padding(x, kernel, padding, dilation=1):
+    """x (N, *spatial, C), padded by jnp.pad where the padding has a name that lax does not know, and what is left."""
+    ndim = len(kernel)
+    kinds = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
+    if not any(kind in ("FULL", "CAUSAL", *_NUMPY_MODES) for kind in kinds):
+        return x, padding
+    for axis, (kind, r, d) in enumerate(zip(kinds, kernel, _each(dilation, ndim), strict=True)):
         total = d * (r - 1)
         if isinstance(kind, str):
             low = total // 2 if kind in _NUMPY_MODES else total
