@@ -1,36 +1,85 @@
 """Layers, and the summaries that reproduce the counts and sizes of the notes."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from support import small_integers
+from support import assert_close, normal, small_integers
 
 import jaxconv
+from jaxconv import layers, loss
 from jaxconv.geometry import conv_window
 from jaxconv.layers import (
     Layer,
     avg_pool_layer,
+    batch_norm_layer,
+    branches,
     conv_layer,
+    conv_transpose_layer,
     dense_layer,
+    depth_to_space_layer,
+    depthwise_conv_layer,
     elementwise_layer,
     flatten_layer,
     global_avg_pool_layer,
     global_max_pool_layer,
+    group_norm_layer,
+    identity_layer,
+    instance_norm_layer,
+    layer_norm_layer,
     leaky_relu_layer,
     log_softmax_layer,
     max_pool_layer,
     min_pool_layer,
     output_shape,
+    pad_layer,
+    prelu_layer,
     relu_layer,
+    residual,
+    rms_norm_layer,
+    separable_conv_layer,
     serial,
     sigmoid_layer,
     softmax_layer,
+    space_to_depth_layer,
     sum_pool_layer,
     summary,
     tanh_layer,
 )
 
 KEY = jax.random.key(0)
+
+# Ops that are no layer: parts of a gradient, of a loss, of a layer that is there; reductions; what needs more than x.
+NO_LAYERS = {
+    *loss.__all__,
+    "autodiff",
+    "batch_norm_inference",
+    "conv_general_dilated",
+    "conv_input_grad",
+    "conv_kernel_grad",
+    "conv_patches",
+    "fold",
+    "gumbel_softmax",
+    "logmeanexp",
+    "logsumexp",
+    "max_pool_with_indices",
+    "max_unpool",
+    "standardize",
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(jaxconv.__all__) - NO_LAYERS))
+def test_every_op_has_a_layer(name):
+    assert f"{name}_layer" in layers.__all__
+    layer = getattr(layers, f"{name}_layer")
+    if isinstance(layer, Layer):  # with nothing to choose
+        assert layer.name == name
+        x = normal(0, (2, 4, 4, 6))[0]
+        if name == "log1mexp":
+            x = jnp.abs(x)
+        assert jnp.array_equal(layer.apply((), x), getattr(jaxconv, name)(x))
 
 
 def test_row_8_the_net_of_the_notes():
@@ -185,3 +234,296 @@ def test_a_net_that_does_not_fit_says_where():
         net.init(KEY, (6, 6, 1))
     with pytest.raises(ValueError, match=r"groups: got 3, which does not divide the 4 input channels"):
         conv_layer(6, 3, groups=3).init(KEY, (6, 6, 4))
+
+
+# --- more ops ---
+
+
+def test_more_layers_are_the_ops():
+    x, w, v, b = small_integers(1, (2, 6, 5, 4), (3, 2, 2, 4), (8, 6), (6,))
+    same = {"strides": (1, 2), "padding": "SAME", "dilation": 1}
+    for layer, params, expected in (
+        (
+            conv_transpose_layer(4, (3, 2), strides=2, output_padding=1, groups=2),
+            {"w": w, "b": b[:4]},
+            jaxconv.conv_transpose(x, w, b[:4], strides=2, output_padding=1, groups=2),
+        ),
+        (
+            depthwise_conv_layer((3, 2), multiplier=2, **same),
+            {"w": w.swapaxes(2, 3), "b": jnp.arange(8, dtype=jnp.float32)},
+            jaxconv.depthwise_conv(x, w.swapaxes(2, 3), jnp.arange(8, dtype=jnp.float32), **same),
+        ),
+        (
+            separable_conv_layer(6, (3, 2), multiplier=2, **same),
+            {"w": w.swapaxes(2, 3), "v": v, "b": b},
+            jaxconv.separable_conv(x, w.swapaxes(2, 3), v, b, **same),
+        ),
+        (layer_norm_layer(), {"scale": b[:4], "bias": b[2:]}, jaxconv.layer_norm(x, b[:4], b[2:])),
+        (layer_norm_layer(axis=(-3, -2, -1), use_scale=False), {"bias": x[0]}, jaxconv.layer_norm(x, None, x[0], axis=(1, 2, 3))),
+        (rms_norm_layer(axis=(-1,), epsilon=1e-3), {"scale": b[:4]}, jaxconv.rms_norm(x, b[:4], epsilon=1e-3)),
+        (group_norm_layer(2), {"scale": b[:4], "bias": b[2:]}, jaxconv.group_norm(x, 2, b[:4], b[2:])),
+        (instance_norm_layer(use_bias=False), {"scale": b[:4]}, jaxconv.instance_norm(x, b[:4])),
+        (prelu_layer(), {"slope": b[:4]}, jaxconv.prelu(x, b[:4])),
+        (pad_layer([(1, -1), 2], "ZERO"), (), jaxconv.pad(x, [(1, -1), 2])),
+        (pad_layer(1, "REFLECT"), (), jaxconv.pad(x, [1, 1], "REFLECT")),
+        (depth_to_space_layer(2), (), jaxconv.depth_to_space(x, 2)),
+        (space_to_depth_layer(2), (), jaxconv.space_to_depth(x[:, :, :4], 2)),
+        (layers.lp_pool_layer(2, 3.0, strides=1), (), jaxconv.lp_pool(x, 2, 3.0, strides=1)),
+        (layers.logsumexp_pool_layer(2, sharpness=3.0), (), jaxconv.logsumexp_pool(x, 2, sharpness=3.0)),
+        (layers.adaptive_avg_pool_layer((3, None)), (), jaxconv.adaptive_avg_pool(x, (3, 5))),
+        (layers.adaptive_max_pool_layer(2), (), jaxconv.adaptive_max_pool(x, 2)),
+        (layers.global_lp_pool_layer(3.0), (), jaxconv.global_lp_pool(x, 3.0)),
+        (layers.global_logsumexp_pool_layer(3.0), (), jaxconv.global_logsumexp_pool(x, sharpness=3.0)),
+        (layers.elu_layer(0.5), (), jaxconv.elu(x, 0.5)),
+        (layers.celu_layer(0.5), (), jaxconv.celu(x, 0.5)),
+        (layers.gelu_layer(False), (), jaxconv.gelu(x, False)),
+        (layers.squareplus_layer(2.0), (), jaxconv.squareplus(x, 2.0)),
+        (layers.soft_shrink_layer(1.0), (), jaxconv.soft_shrink(x, 1.0)),
+        (layers.hard_shrink_layer(1.0), (), jaxconv.hard_shrink(x, 1.0)),
+        (layers.threshold_layer(1.0, -3.0), (), jaxconv.threshold(x, 1.0, -3.0)),
+        (layers.layer_scale_layer(), {"scale": b[:4]}, x * b[:4].reshape(1, 1, 1, 4)),
+    ):  # fmt: skip
+        given = x[:, :, :4] if layer.name.startswith("space_to_depth") else x
+        made = layer.init(KEY, given.shape[1:], jnp.float32)
+        assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params), layer.name
+        assert jnp.array_equal(layer.apply(params, given), expected), layer.name
+        assert output_shape(layer, given.shape[1:]) == expected.shape[1:]
+
+
+def test_flops_of_the_other_convolutions():
+    def flops(layer, shape):
+        return summary(layer, shape).flops
+
+    assert flops(depthwise_conv_layer(3, multiplier=2), (8, 8, 4)) == 6 * 6 * 8 * (2 * 9 + 1)
+    # as the two layers that it is, but for the bias of the first
+    apart = serial(depthwise_conv_layer(3, use_bias=False), dense_layer(5))
+    assert flops(separable_conv_layer(5, 3), (8, 8, 4)) == flops(apart, (8, 8, 4))
+    # as the convolution that it is the adjoint of
+    there = conv_layer(4, 3, strides=2, padding="SAME", use_bias=False)
+    back = conv_transpose_layer(6, 3, strides=2, padding="SAME", use_bias=False)
+    assert flops(back, (4, 4, 4)) == flops(there, (8, 8, 6))
+
+
+def test_initial_weights_have_the_variance_of_he():
+    depthwise = depthwise_conv_layer(3).init(KEY, (8, 8, 4096))["w"]
+    assert abs(float(jnp.var(depthwise)) * 9 / 2 - 1) < 0.03
+    transposed = conv_transpose_layer(128, 3).init(KEY, (8, 8, 32))["w"]
+    assert abs(float(jnp.var(transposed)) * 9 * 32 / 2 - 1) < 0.03
+
+
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_receptive_field_behind_an_upsampling(strides, kernel, after):
+    first = conv_layer(1, 3, use_bias=False)
+    net = serial(first, conv_transpose_layer(1, kernel, strides=strides, use_bias=False), conv_layer(1, after))
+    params = jax.tree.map(jnp.ones_like, net.init(KEY, (12, 1), jnp.float64))
+    jacobian = jax.jacrev(lambda x: net.apply(params, x)[0, :, 0])(jnp.ones((1, 12, 1)))[:, 0, :, 0]
+    reached = [int(row.max() - row.min()) + 1 for row in (jnp.flatnonzero(row) for row in jacobian) if row.size]
+    assert summary(net, (12, 1)).rows[-1].receptive_field == (max(reached),)
+
+
+def test_receptive_field_of_what_sees_every_position():
+    for layer in (group_norm_layer(1), instance_norm_layer(), layer_norm_layer(axis=(-3, -2, -1))):
+        fields = [row.receptive_field for row in summary(serial(layer, conv_layer(1, 3)), (9, 8, 2)).rows]
+        assert fields == [(1, 1), (9, 8), (9, 8)]
+    assert summary(layer_norm_layer(), (9, 8, 2)).rows[-1].receptive_field == (1, 1)
+    adaptive = serial(layers.adaptive_avg_pool_layer((3, None)), conv_layer(1, (2, 1)))
+    assert [row.receptive_field for row in summary(adaptive, (9, 8, 2)).rows] == [(1, 1), (3, 1), (6, 1)]
+    assert summary(layer_norm_layer(axis=(-2, -1)), (9, 8, 2)).rows[-1].receptive_field == (1, 8)
+
+
+def test_axes_of_an_example_are_counted_from_the_last():
+    with pytest.raises(ValueError, match=r"layer_norm_layer: got the axis 1, expected axes counted from the last"):
+        layer_norm_layer(axis=1)
+
+
+# --- layers with a state, layers with a key ---
+
+
+def noise_layer():
+    """Adds noise in training: a layer with a key and without a state."""
+    return Layer(
+        "noise",
+        lambda key, shape, dtype=jnp.float32: (),
+        lambda params, x: x,
+        train=lambda params, state, x, key: (x + jax.random.normal(key, x.shape, x.dtype), state),
+    )
+
+
+def counter_layer():
+    """Adds how often it was trained: a layer with a state, whose apply takes it."""
+    return Layer(
+        "counter",
+        lambda key, shape, dtype=jnp.float32: (),
+        lambda params, x, state: x + state.astype(x.dtype),
+        init_state=lambda shape, dtype=jnp.float32: jnp.zeros((), jnp.int32),
+        train=lambda params, state, x, key: (x + state.astype(x.dtype), state + 1),
+    )
+
+
+def test_batch_norm_trains_on_the_batch_and_applies_what_it_kept():
+    (x,) = normal(0, (8, 5, 3))
+    layer = batch_norm_layer(momentum=0.75, epsilon=1e-3)
+    params = {"scale": jnp.array([1.0, -2.0, 0.5]), "bias": jnp.array([0.0, 1.0, 2.0])}
+    state = layer.init_state((5, 3), jnp.float64)
+    for _ in range(2):
+        y, state = layer.train(params, state, x, KEY)
+    assert jnp.array_equal(y, jaxconv.batch_norm(x, params["scale"], params["bias"], epsilon=1e-3)[0])
+    flat = np.asarray(x).reshape(-1, 3)
+    left = 0.75**2
+    assert_close(state["mean"], jnp.asarray((1 - left) * flat.mean(0)), length=40)
+    assert_close(state["var"], jnp.asarray(left + (1 - left) * flat.var(0, ddof=1)), length=40)
+    mean, var, scale, bias = map(np.asarray, (state["mean"], state["var"], params["scale"], params["bias"]))
+    expected = (flat - mean) / np.sqrt(var + 1e-3) * scale + bias
+    assert_close(layer.apply(params, x, state), jnp.asarray(expected).reshape(x.shape), length=40)
+
+
+def test_running_statistics_are_kept_in_float32_and_have_no_gradient():
+    layer = batch_norm_layer()
+    params, state = layer.init(KEY, (3,), jnp.bfloat16), layer.init_state((3,), jnp.bfloat16)
+    assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype(jnp.bfloat16)}
+    assert {a.dtype for a in jax.tree.leaves(state)} == {jnp.dtype(jnp.float32)}
+    x = normal(0, (8, 3), dtype=jnp.bfloat16)[0]
+    y, after = layer.train(params, state, x, KEY)
+    assert y.dtype == layer.apply(params, x, after).dtype == jnp.bfloat16
+    assert jax.tree.map(lambda a: a.dtype, after) == jax.tree.map(lambda a: a.dtype, state)
+    kept = lambda x: sum(map(jnp.sum, jax.tree.leaves(layer.train(params, state, x, KEY)[1])))  # noqa: E731
+    assert not jax.grad(kept)(x).any()
+
+
+def test_batch_norm_over_devices_keeps_the_statistics_of_the_whole_batch():
+    (x,) = normal(0, (2, 6, 3))
+    layer, spread = batch_norm_layer(), batch_norm_layer(axis_name="devices")
+    params, state = layer.init(KEY, (3,), jnp.float64), layer.init_state((3,), jnp.float64)
+    _, whole = layer.train(params, state, x.reshape(12, 3), KEY)
+    _, parts = jax.vmap(lambda x: spread.train(params, state, x, KEY), axis_name="devices")(x)
+    assert_close(jax.tree.map(lambda a: a[0], parts), whole, length=12)
+
+
+def test_batch_norm_without_scale_or_bias():
+    assert batch_norm_layer(use_scale=False, use_bias=False).init(KEY, (4,)) == {}
+    assert set(batch_norm_layer(use_bias=False).init(KEY, (4,))) == {"scale"}
+    assert summary(batch_norm_layer(), (8, 8, 4)).parameters == 8  # running statistics are no parameters
+
+
+def nested():
+    inner = residual(serial(counter_layer(), dense_layer(3)), serial(dense_layer(3), counter_layer(), counter_layer()))
+    return serial(counter_layer(), branches(inner, identity_layer), relu_layer)
+
+
+def test_state_goes_through_nets_in_nets():
+    net = nested()
+    assert net.stateful
+    params, state = net.init(KEY, (3,), jnp.float64), net.init_state((3,), jnp.float64)
+    x = jnp.ones((2, 3))
+    for step in range(3):
+        assert jax.tree.leaves(state) == [step] * 4
+        assert jax.tree.structure(state) == jax.tree.structure(net.init_state((3,)))
+        expected = net.apply(params, x, state)
+        y, state = net.train(params, state, x, KEY)
+        assert jnp.array_equal(y, expected)
+    first = params[1][0][0][1]["w"]
+    by_hand = (1 + 3 + 3) * first.sum(0) + ((1 + 3) * params[1][0][1][0]["w"].sum(0) + 6)
+    made = net.apply(params, x, state)
+    assert_close(made[0], jnp.concatenate([jnp.maximum(by_hand, 0), jnp.full(3, 4.0)]), length=10)
+
+
+def test_without_state_nothing_changes():
+    net = serial(dense_layer(3), residual(serial(relu_layer, noise_layer())))
+    assert not net.stateful
+    assert net.init_state((3,)) == ()
+    params = net.init(KEY, (3,), jnp.float64)
+    x = jnp.ones((2, 3))
+    y, state = net.train(params, (), x, KEY)
+    assert state == ()
+    assert not jnp.array_equal(y, net.apply(params, x))
+
+
+def test_a_missing_state_is_named():
+    net = nested()
+    params = net.init(KEY, (3,))
+    with pytest.raises(
+        ValueError, match=r"state: got none, expected 3, one per layer: counter has a state; call .*init_state"
+    ):
+        net.apply(params, jnp.ones((1, 3)))
+    net = branches(batch_norm_layer(), identity_layer)
+    with pytest.raises(ValueError, match=r"state: got 1 entries, expected 2, one per layer: batch_norm has a state"):
+        net.train(net.init(KEY, (3,)), ((),), jnp.ones((1, 3)), KEY)
+
+
+def test_every_layer_has_its_own_key():
+    net = serial(noise_layer(), branches(noise_layer(), serial(noise_layer())), noise_layer())
+    x = jnp.zeros((2, 3))
+    y, _ = net.train(net.init(KEY, (3,)), (), x, KEY)
+    again, _ = net.train(net.init(KEY, (3,)), (), x, KEY)
+    other, _ = net.train(net.init(KEY, (3,)), (), x, jax.random.key(1))
+    assert jnp.array_equal(y, again)
+    assert not jnp.array_equal(y, other)
+    assert len(set(np.asarray(y).ravel().tolist())) == y.size
+    drawn, _ = branches(noise_layer(), noise_layer()).train(((), ()), (), x, KEY)
+    assert not jnp.array_equal(drawn[:, :3], drawn[:, 3:])
+    assert jnp.array_equal(net.apply(net.init(KEY, (3,)), x), jnp.zeros((2, 6)))
+
+
+def test_dropout_and_drop_path_are_for_training_alone():
+    (x,) = normal(0, (16, 5, 3))
+    dropped, _ = layers.dropout_layer(0.25, broadcast_axes=-2).train((), (), x, KEY)
+    assert jnp.array_equal(dropped, jaxconv.dropout(KEY, x, 0.25, broadcast_axes=1))
+    dropped, _ = layers.drop_path_layer(0.25).train((), (), x, KEY)
+    assert jnp.array_equal(dropped, jaxconv.drop_path(KEY, x, 0.25))
+    net = serial(layers.dropout_layer(0.25), layers.drop_path_layer(0.25))
+    assert not net.stateful
+    assert jnp.array_equal(net.apply(net.init(KEY, (5, 3)), x), x)
+
+
+# --- branches ---
+
+
+def test_branches_are_side_by_side():
+    x, w, v = small_integers(0, (2, 5, 5, 3), (1, 1, 3, 4), (3, 3, 3, 2))
+    net = branches(conv_layer(4, 1, use_bias=False), conv_layer(2, 3, padding="SAME", use_bias=False), identity_layer)
+    expected = jnp.concatenate([jaxconv.conv(x, w), jaxconv.conv(x, v, padding="SAME"), x], -1)
+    assert jnp.array_equal(net.apply(({"w": w}, {"w": v}, ()), x), expected)
+    product = branches(identity_layer, sigmoid_layer, combine=jnp.multiply)
+    assert jnp.array_equal(product.apply(((), ()), x), x * jaxconv.sigmoid(x))
+    assert product.name == "multiply"
+
+
+def test_a_residual_is_a_sum():
+    x, w = small_integers(0, (2, 5, 5, 3), (3, 3, 3, 3))
+    block = residual(conv_layer(3, 3, padding="SAME", use_bias=False))
+    assert jnp.array_equal(block.apply(({"w": w}, ()), x), x + jaxconv.conv(x, w, padding="SAME"))
+    with pytest.raises(
+        ValueError, match=r"residual: got a body that gives \(3, 3, 4\) and a shortcut that gives \(5, 5, 3\)"
+    ):
+        output_shape(residual(conv_layer(4, 3)), (5, 5, 3))
+
+
+def test_a_summary_shows_the_branches():
+    body = serial(conv_layer(4, 3, padding="SAME"), residual(relu_layer), batch_norm_layer())
+    net = serial(residual(body, conv_layer(4, 1)), relu_layer)
+    table = summary(net, (8, 8, 3))
+    assert [row.branch + row.name for row in table.rows] == [
+        "input",
+        "+ conv 4 3",
+        "| + relu",
+        "| + identity",
+        "| add",
+        "| batch_norm",
+        "+ conv 4 1",
+        "add",
+        "relu",
+    ]
+    assert (
+        table.parameters
+        == 4 * 28 + 8 + 16
+        == sum(map(math.prod, map(jnp.shape, jax.tree.leaves(net.init(KEY, (8, 8, 3))))))
+    )
+    assert [row.receptive_field for row in table.rows[-3:]] == [(1, 1), (3, 3), (3, 3)]
+    assert table.rows[-2].flops == 8 * 8 * 4
+
+
+def test_a_branch_of_nothing_adds_no_rows():
+    table = summary(serial(serial(), residual(serial(relu_layer), serial(identity_layer))), (4, 3))
+    assert [row.name for row in table.rows] == ["input", "serial", "relu", "identity", "add"]

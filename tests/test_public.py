@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxconv
-from jaxconv import layers, training, transform
+from jaxconv import layers, nets, training, transform
 
 SECTIONS = ("Formula", "Gradient", "Args:", "Returns:", "Raises:", "Saved for the backward:", "Reference:", "Example:")
 OPS = [name for name in jaxconv.__all__ if name not in transform.__all__]
@@ -61,7 +61,7 @@ def test_a_lacking_docstring_is_noticed():
     assert missing(None)
 
 
-@pytest.mark.parametrize("module", [layers, training], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [layers, nets, training], ids=lambda module: module.__name__)
 def test_docstring_of_everything_else_public(module):
     for name in module.__all__:
         member = getattr(module, name)

@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         metrics: (params, batch) -> a dict of arrays with one entry per example; pass a jitted function.
-        params: the parameters.
+        params: what metrics takes first: the parameters, or (params, net_state) for a net with a state.
         data: a pytree of arrays whose first axis is the examples.
         batch_size: how many examples at a time; the last batch may be smaller.
 

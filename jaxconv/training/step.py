@@ -10,6 +10,7 @@ import optax
 __all__ = ["TrainState", "make_multi_step", "make_train_step", "new_state"]
 
 Params = Any
+NetState = Any
 Batch = Any
 Metrics = dict[str, jax.Array]
 
@@ -22,15 +23,19 @@ class TrainState(NamedTuple):
         params: the parameters.
         opt_state: the optimizer's state.
         key: the random key of the run; step number t uses fold_in(key, t), so a run can go on where it stopped.
+        net_state: what a net keeps besides its parameters, such as running statistics.
     """
 
     step: jax.Array
     params: Params
     opt_state: optax.OptState
     key: jax.Array
+    net_state: NetState = ()
 
 
-def new_state(params: Params, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def new_state(
+    params: Params, optimizer: optax.GradientTransformation, key: jax.Array, net_state: NetState = ()
+) -> TrainState:
     """The state before the first step.
 
     Example:
@@ -38,12 +43,14 @@ def new_state(params: Params, optimizer: optax.GradientTransformation, key: jax.
         >>> int(state.step)
         0
     """
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), key, net_state)
 
 
 def make_train_step(
-    loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]],
+    loss: Callable[..., tuple[jax.Array, Any]],
     optimizer: optax.GradientTransformation,
+    *,
+    has_net_state: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """A pure training step: params <- params + optimizer's update of dL/d params.
 
@@ -52,6 +59,8 @@ def make_train_step(
             for augmentation or dropout.
         optimizer: any optax optimizer that needs no more than the gradients, the parameters and the loss; not those
             that evaluate the loss again, such as `optax.lbfgs`.
+        has_net_state: the loss is (params, net_state, batch, key) -> (the scalar, (more scalars, the new net_state)),
+            for a net that keeps running statistics. No derivative is taken with respect to net_state.
 
     Returns:
         (state, batch) -> (state, metrics), where metrics holds "loss" and what the loss function reports. It is not
@@ -63,16 +72,32 @@ def make_train_step(
         >>> state, metrics = jax.jit(step, donate_argnums=0)(state, jnp.ones(4))
         >>> float(state.params), float(metrics["loss"])
         (1.0, 1.0)
+
+        A net with batch normalisation, or dropout:
+
+        >>> from jaxconv.layers import batch_norm_layer, dense_layer, serial
+        >>> net = serial(batch_norm_layer(), dense_layer(1))
+        >>> def loss(params, net_state, x, key):
+        ...     y, net_state = net.train(params, net_state, x, key)
+        ...     return (y**2).mean(), ({}, net_state)
+        >>> step = make_train_step(loss, optax.sgd(0.1), has_net_state=True)
+        >>> params = net.init(jax.random.key(0), (3,))
+        >>> state = new_state(params, optax.sgd(0.1), jax.random.key(1), net.init_state((3,)))
+        >>> state, metrics = jax.jit(step)(state, jnp.ones((4, 3)))
+        >>> print(state.net_state[0]["mean"])
+        [0.1 0.1 0.1]
     """
 
     extended = optax.with_extra_args_support(optimizer)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
-        (value, reported), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch, key)
+        net_state = (state.net_state,) if has_net_state else ()
+        (value, reported), grads = jax.value_and_grad(loss, has_aux=True)(state.params, *net_state, batch, key)
+        reported, after = reported if has_net_state else (reported, state.net_state)
         updates, opt_state = extended.update(grads, state.opt_state, state.params, value=value)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state, state.key), {**reported, "loss": value}
+        return TrainState(state.step + 1, params, opt_state, state.key, after), {**reported, "loss": value}
 
     return step
 

@@ -8,7 +8,7 @@ import pytest
 from support import assert_close, normal
 
 from jaxconv import softmax_cross_entropy_with_integer_labels
-from jaxconv.layers import conv_layer, dense_layer, flatten_layer, max_pool_layer, relu_layer, serial
+from jaxconv.layers import batch_norm_layer, conv_layer, dense_layer, flatten_layer, max_pool_layer, relu_layer, serial
 from jaxconv.training import (
     NonFiniteLossError,
     TrainState,
@@ -178,6 +178,59 @@ def test_checkpoints_keep_everything_and_only_the_latest(tmp_path):
     on, _ = multi_step(restored, batches(2))
     straight, _ = multi_step(state, batches(2))
     assert all(map(np.array_equal, *map(jax.tree.leaves, (on.params, straight.params))))
+
+
+# --- nets with a state ---
+
+STATEFUL = serial(conv_layer(4, 3), batch_norm_layer(), relu_layer, flatten_layer, dense_layer(3))
+
+
+def stateful_loss(params, net_state, batch, key):
+    logits, net_state = STATEFUL.train(params, net_state, batch[0], key)
+    losses = softmax_cross_entropy_with_integer_labels(logits, batch[1])
+    return losses.mean(), ({"worst": losses.max()}, net_state)
+
+
+def fresh_stateful(optimizer):
+    params, net_state = STATEFUL.init(jax.random.key(0), (8, 8, 1)), STATEFUL.init_state((8, 8, 1))
+    return new_state(params, optimizer, jax.random.key(1), net_state)
+
+
+def test_the_state_of_a_net_goes_along(tmp_path):
+    optimizer, data = optax.adamw(1e-2), batches(4)
+    step = make_train_step(stateful_loss, optimizer, has_net_state=True)
+    state, history = make_multi_step(step)(fresh_stateful(optimizer), data)
+    assert set(history) == {"loss", "worst"}
+    # The same, a step at a time, and by hand.
+    alone, step = fresh_stateful(optimizer), jax.jit(step)
+    for number in range(4):
+        x, _ = batch = jax.tree.map(lambda a, n=number: a[n], data)
+        _, by_hand = jax.jit(STATEFUL.train)(alone.params, alone.net_state, x, alone.key)
+        alone, _ = step(alone, batch)
+        assert_close(alone.net_state, by_hand, length=300)
+    assert_close(state.net_state, alone.net_state, length=300)
+    assert state.net_state[1]["mean"].any()
+
+    checkpoints = Checkpoints(tmp_path / "kept")
+    checkpoints.save(state)
+    checkpoints.close()
+    restored = Checkpoints(tmp_path / "kept").restore(fresh_stateful(optimizer))
+    assert restored is not None
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (restored.net_state, state.net_state))))
+
+    found = evaluate(
+        lambda kept, batch: {"logits": STATEFUL.apply(kept[0], batch, kept[1])},
+        (restored.params, restored.net_state),
+        data[0][0],
+        batch_size=4,
+    )
+    assert_close(found["logits"], STATEFUL.apply(state.params, data[0][0], state.net_state), length=300)
+
+
+def test_without_a_net_state_there_is_none():
+    after, _ = make_train_step(loss, optax.sgd(0.1))(fresh(optax.sgd(0.1)), jax.tree.map(lambda a: a[0], batches(1)))
+    assert after.net_state == ()
 
 
 def test_the_progress_bar_shows_the_last_dispatch():
