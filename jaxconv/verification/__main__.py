@@ -9,7 +9,6 @@ identity; and the bytes saved for the backward.
 import contextlib
 import dataclasses
 import functools
-import inspect
 import itertools
 import json
 import math
@@ -184,7 +183,7 @@ def markdown_of_ops(rows: list[Row]) -> str:
     header = ["op", "formula and rule", *header[1:]]
     text = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for op, *rest in lines:
-        file = inspect.getmodule(inspect.unwrap(getattr(jaxconv, op))).__name__.replace(".", "/") + ".py"
+        file = getattr(jaxconv, op).__module__.replace(".", "/") + ".py"
         text.append(f"| {' | '.join([f'`{op}`', f'`{file}`', *rest])} |")
     return "\n".join(text) + "\n"
 

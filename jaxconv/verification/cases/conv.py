@@ -53,7 +53,7 @@ _NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetri
 def with_named_padding(x, kernel, padding, dilation=1):
     """x (N, *spatial, C), padded by jnp.pad where the padding has a name that lax does not know, and what is left."""
     ndim = len(kernel)
-    kinds = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
+    kinds: list[Any] = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
     if not any(kind in ("FULL", "CAUSAL", *_NUMPY_MODES) for kind in kinds):
         return x, padding
     for axis, (kind, r, d) in enumerate(zip(kinds, kernel, _each(dilation, ndim), strict=True)):
