@@ -54,7 +54,8 @@ def test_arguments_are_the_same_at_every_call():
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: f"{case.op}, {case.name}")
 def test_quick_case(case):
-    for row in check_case(case):
+    """As `python -m jaxconv.verification --quick` has it, and the narrow dtypes; the command has all of it."""
+    for row in check_case(case, thorough=False):
         assert [str(check) for check in row.checks if check.passed is not True] == []
 
 
