@@ -2,7 +2,7 @@
 
 Every net is made of the layers of `jaxconv.layers` and nothing else: read its function to see what it is, and
 `print(summary(net, input_shape))` to see its shapes and counts. Widths and depths are arguments, with those of the
-paper as defaults. The last layer gives logits. Initial parameters are those of the paper or of the implementation named.
+paper as defaults. The last layer gives logits. Initial parameters are those of the paper or implementation named.
 
     net = resnet18(10, stem="cifar")
     params, state = jax.jit(net.init, static_argnums=1)(key, (32, 32, 3)), net.init_state((32, 32, 3))
@@ -89,7 +89,8 @@ def lenet5(classes: int = 10, *, padding: int | str = "VALID") -> Layer:
     and a bias per channel (here none), and radial basis functions make the output (here a dense layer). Its tanh is
     scaled, and the initial weights are uniform over ±2.4/fan_in (here Xavier's).
 
-    Reference: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition, 1998.
+    Reference: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-based learning applied to document recognition,
+    Proceedings of the IEEE 86, 1998.
 
     Example:
         >>> from jaxconv.layers import summary
@@ -147,8 +148,8 @@ def vgg16(
 ) -> Layer:
     """VGG-16, configuration D, without batch norm.
 
-    Input (224, 224, 3): 138,357,544 parameters with 1,000 classes. Other sizes are pooled to 7x7 before the dense layers.
-    Initial weights are torchvision's: He's, by the number of outputs, and N(0, 0.01²) in the dense layers.
+    Input (224, 224, 3): 138,357,544 parameters with 1,000 classes. Other sizes are pooled to 7x7 before the dense
+    layers. Initial weights are torchvision's: He's, by the number of outputs, and N(0, 0.01²) in the dense layers.
 
     Args:
         classes: how many.
@@ -184,9 +185,9 @@ def resnet18(
 ) -> Layer:
     """ResNet-18: four stages of two basic blocks. With depths (3, 4, 6, 3) it is ResNet-34.
 
-    Input (224, 224, 3): 11,689,512 parameters with 1,000 classes, as torchvision's. With stem="cifar", a 3x3 convolution
-    without pooling, for (32, 32, 3): 11,173,962 with 10 classes, as in kuangliu/pytorch-cifar. Convolutions have no
-    bias, their initial weights are He's by the number of outputs; the dense layer's are torch's.
+    Input (224, 224, 3): 11,689,512 parameters with 1,000 classes, as torchvision's. With stem="cifar", a 3x3
+    convolution without pooling, for (32, 32, 3): 11,173,962 with 10 classes, as in kuangliu/pytorch-cifar. Convolutions
+    have no bias, their initial weights are He's by the number of outputs; the dense layer's are torch's.
 
     Args:
         classes: how many.
@@ -209,7 +210,7 @@ def resnet50(
 ) -> Layer:
     """ResNet-50: stages of bottleneck blocks, with the stride in the 3x3 convolution. Depths (3, 4, 23, 3): ResNet-101.
 
-    Input (224, 224, 3): 25,557,032 parameters with 1,000 classes, as torchvision's. Everything else is as in `resnet18`.
+    Input (224, 224, 3): 25,557,032 parameters with 1,000 classes, as torchvision's. All else is as in `resnet18`.
 
     Args:
         classes: how many.
@@ -290,8 +291,8 @@ def mobilenet_v2(
     """MobileNetV2: inverted residuals with depthwise convolutions.
 
     Input (224, 224, 3): 3,504,872 parameters with 1,000 classes, as torchvision's. Convolutions have no bias. Initial
-    weights are He's, by the number of outputs in full convolutions and by the number of taps in depthwise ones; the dense
-    layer's are N(0, 0.01²).
+    weights are He's, by the number of outputs in full convolutions and by the number of taps in depthwise ones; the
+    dense layer's are N(0, 0.01²).
 
     Args:
         classes: how many.
@@ -408,7 +409,7 @@ def dcgan_generator(*, features: int = 64, channels: int = 3, doublings: int = 3
         doublings: how often they are doubled; the image has 8·2**doublings pixels on a side.
 
     Reference: A. Radford, L. Metz, S. Chintala, Unsupervised representation learning with deep convolutional generative
-    adversarial networks, arXiv:1511.06434, figure 1; with the features of PyTorch's DCGAN tutorial, half of the paper's.
+    adversarial networks, arXiv:1511.06434, figure 1; with the features of PyTorch's DCGAN tutorial, half the paper's.
 
     Example:
         >>> from jaxconv.layers import output_shape, summary
