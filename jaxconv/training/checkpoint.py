@@ -34,7 +34,7 @@ class Checkpoints:
             return None
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
         restored: Any = self._manager.restore(latest, args=ocp.args.StandardRestore(target))
-        state = TrainState(*restored)
+        state = TrainState(**restored)
         return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key)))
 
     def close(self) -> None:
@@ -42,5 +42,8 @@ class Checkpoints:
         self._manager.close()
 
 
-def _storable(state: TrainState) -> TrainState:
-    return state._replace(key=jax.random.key_data(state.key))
+def _storable(state: TrainState) -> dict[str, Any]:
+    stored = state._replace(key=jax.random.key_data(state.key))._asdict()
+    if not jax.tree.leaves(state.net_state):
+        del stored["net_state"]  # as in checkpoints from before there was one
+    return stored

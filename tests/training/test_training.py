@@ -228,6 +228,26 @@ def test_the_state_of_a_net_goes_along(tmp_path):
     assert_close(found["logits"], STATEFUL.apply(state.params, data[0][0], state.net_state), length=300)
 
 
+def test_checkpoints_from_before_there_was_a_net_state(tmp_path):
+    from typing import Any, NamedTuple
+
+    import orbax.checkpoint as ocp
+
+    class Earlier(NamedTuple):
+        step: Any
+        params: Any
+        opt_state: Any
+        key: Any
+
+    state, checkpoints = fresh(optax.adam(1e-2)), Checkpoints(tmp_path / "kept")
+    earlier = Earlier(*state[:4])._replace(key=jax.random.key_data(state.key))
+    checkpoints._manager.save(0, args=ocp.args.StandardSave(earlier))
+    checkpoints.close()
+    restored = Checkpoints(tmp_path / "kept").restore(fresh(optax.adam(1e-2)))
+    assert restored is not None
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (restored.params, state.params))))
+
+
 def test_without_a_net_state_there_is_none():
     after, _ = make_train_step(loss, optax.sgd(0.1))(fresh(optax.sgd(0.1)), jax.tree.map(lambda a: a[0], batches(1)))
     assert after.net_state == ()
