@@ -46,6 +46,7 @@ from jaxconv.layers import (
     serial,
     summary,
 )
+from jaxconv.nets import notes_net
 from jaxconv.training import (
     NonFiniteLossError,
     TrainState,
@@ -105,9 +106,7 @@ class UsageError(Exception):
 def make_net(name: str, classes: int) -> Layer:
     """The net of this name."""
     if name == "notes":
-        return serial(
-            conv_layer(12, 3, padding="SAME"), relu_layer, max_pool_layer(2), flatten_layer, dense_layer(classes)
-        )
+        return notes_net(classes)
     return serial(
         conv_layer(32, 3, padding="SAME"),
         relu_layer,
