@@ -53,7 +53,7 @@ _NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetri
 def with_named_padding(x, kernel, padding, dilation=1):
     """x (N, *spatial, C), padded by jnp.pad where the padding has a name that lax does not know, and what is left."""
     ndim = len(kernel)
-    kinds = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
+    kinds: list[Any] = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
     if not any(kind in ("FULL", "CAUSAL", *_NUMPY_MODES) for kind in kinds):
         return x, padding
     for axis, (kind, r, d) in enumerate(zip(kinds, kernel, _each(dilation, ndim), strict=True)):
@@ -163,7 +163,15 @@ _CONVS = [
     _Conv("large window", (1, 15, 14, 2), (11, 9), 2, {"padding": "SAME"}, all_ops=False),
     _Conv("no batch axis", (6, 7, 2), (3, 3), 3, {"padding": 1}, bias=True, all_ops=False),
     _Conv("three batch axes", (2, 1, 2, 5, 4, 2), (2, 2), 3, all_ops=False),
-    _Conv("1-D, causal padding", (2, 17, 3), (4,), 5, {"padding": ((6, 0),), "dilation": 2}, all_ops=False),
+    _Conv(
+        "1-D, causal padding, stride 2",
+        (2, 17, 3),
+        (4,),
+        5,
+        {"strides": 2, "padding": ((6, 0),), "dilation": 2},
+        thorough=True,  # channels last, where "every option" has them first
+        all_ops=False,
+    ),
     _Conv(
         "1-D, channels first",
         (2, 3, 13),
