@@ -66,6 +66,13 @@ def test_wrong_settings_are_one_line(arguments, message, capsys):
     assert printed.count("\n") == 1
 
 
+def test_the_cases_do_not_start_jax():
+    """The command, and others, ask for a second device after they import them: for shard_map."""
+    program = "import jax; import experiments.planted_bugs; jax.config.update('jax_num_cpu_devices', 2)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_runs_as_a_command_in_jax_defaults():
     arguments = [sys.executable, "-m", "jaxconv.verification", "--op", "flatten", "--quick"]
     done = subprocess.run(arguments, capture_output=True, text=True)

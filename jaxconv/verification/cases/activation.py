@@ -289,9 +289,9 @@ _EDGES = {
         (0, 0, 1), (-0.0, 0, 1), (inf, inf, 1), (-inf, -2, 0), (nan, nan, nan), (3, 3, 1),
     ),
     "elu": _points(
-        "the kink: α at ±0",
-        lambda x: jaxconv.elu(x, 2.0),
-        (0, 0, 2), (-0.0, 0, 2), (inf, inf, 1), (-inf, -2, 0), (nan, nan, nan),
+        "the kink: α at ±0, a negative one, too",
+        lambda x: jaxconv.elu(x, -2.0),
+        (0, 0, -2), (-0.0, 0, -2), (inf, inf, 1), (-inf, 2, 0), (nan, nan, nan),
     ),
     "gelu": _points(
         "0, the infinities, NaN",

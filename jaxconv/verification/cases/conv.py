@@ -163,7 +163,15 @@ _CONVS = [
     _Conv("large window", (1, 15, 14, 2), (11, 9), 2, {"padding": "SAME"}, all_ops=False),
     _Conv("no batch axis", (6, 7, 2), (3, 3), 3, {"padding": 1}, bias=True, all_ops=False),
     _Conv("three batch axes", (2, 1, 2, 5, 4, 2), (2, 2), 3, all_ops=False),
-    _Conv("1-D, causal padding", (2, 17, 3), (4,), 5, {"padding": ((6, 0),), "dilation": 2}, all_ops=False),
+    _Conv(
+        "1-D, causal padding, stride 2",
+        (2, 17, 3),
+        (4,),
+        5,
+        {"strides": 2, "padding": ((6, 0),), "dilation": 2},
+        thorough=True,  # channels last, where "every option" has them first
+        all_ops=False,
+    ),
     _Conv(
         "1-D, channels first",
         (2, 3, 13),

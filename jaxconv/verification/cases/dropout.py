@@ -64,9 +64,9 @@ def _edges(op) -> tuple[Edge, ...]:
         Edge(
             "rate 1 gives 0, of NaN and inf too",
             dropped(1),
-            (column(nan, -inf, 2),),
-            column(0, 0, 0),
-            (column(0, 0, 0),),
+            (column(nan, -inf, 0, 2),),
+            column(0, 0, 0, 0),
+            (column(0, 0, 0, 0),),
         ),  # fmt: skip
         Edge("no example", dropped(0.5), (np.zeros((0, 2)),), np.zeros((0, 2)), (np.zeros((0, 2)),)),
         Edge("no element", dropped(0.5), (np.zeros((2, 0)),), np.zeros((2, 0)), (np.zeros((2, 0)),)),

@@ -250,12 +250,14 @@ def _index_cases() -> list[Case]:
     ]
     for name, shape, size, options in unpools:
         # Indices one beyond the output on both sides are dropped.
-        indices = jnp.asarray(np.random.default_rng(0).integers(-1, math.prod(size) + 1, shape), jnp.int32)
+        indices = np.random.default_rng(0).integers(-1, math.prod(size) + 1, shape).astype(np.int32)
         found.append(
             Case(
                 "max_unpool",
                 name,
-                lambda y, indices=indices, size=size, options=options: jaxconv.max_unpool(y, indices, size, **options),
+                lambda y, indices=indices, size=size, options=options: jaxconv.max_unpool(
+                    y, jnp.asarray(indices), size, **options
+                ),
                 lambda y, indices=indices, size=size, options=options: plain_unpool(y, indices, size, **options),
                 (shape,),
                 thorough=name == "every option",
@@ -323,8 +325,8 @@ def _sum_edges(op: Callable, share: float) -> tuple[Edge, ...]:
 
 
 def _unpool_edge(convention, y, indices, size, x, dy) -> Edge:
-    at = jnp.asarray(indices, jnp.int32).reshape(1, -1, 1)
-    unpool = lambda y: jaxconv.max_unpool(y, at, (size,))  # noqa: E731
+    at = np.asarray(indices, np.int32).reshape(1, -1, 1)
+    unpool = lambda y: jaxconv.max_unpool(y, jnp.asarray(at), (size,))  # noqa: E731
     return Edge(convention, unpool, (column(*y),), column(*x), (column(*dy),), column(*(10.0, 20.0, 30.0)[:size]))
 
 
@@ -351,8 +353,15 @@ def _lse_edge(convention, x, y, dx, window=2, **options) -> Edge:
 EDGES: dict[str, tuple[Edge, ...]] = {
     "max_pool": _pool_edges(jaxconv.max_pool, 1),
     "min_pool": _pool_edges(jaxconv.min_pool, -1),
-    "max_pool_with_indices": _pool_edges(
-        lambda *args, **options: jaxconv.max_pool_with_indices(*args, **options)[0], 1
+    "max_pool_with_indices": (
+        *_pool_edges(lambda *args, **options: jaxconv.max_pool_with_indices(*args, **options)[0], 1),
+        Edge(
+            "the indices are those of the input without padding",
+            lambda x: jaxconv.max_unpool(*jaxconv.max_pool_with_indices(x, 2, padding=((1, 1),)), 4),
+            (column(1, 3, 2, 5),),
+            column(1, 3, 0, 5),
+            (column(1, 1, 0, 1),),
+        ),
     ),
     "max_unpool": (
         _unpool_edge("what has one index adds up", (1, 2, 4), (1, 1, 0), 3, (4, 3, 0), (20, 20, 10)),
