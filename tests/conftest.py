@@ -32,6 +32,15 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For what is compiled anew at every turn, and run once."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 class RandomSets(NamedTuple):
     """How many random sets of arguments, and where they start."""
 
@@ -42,4 +51,4 @@ class RandomSets(NamedTuple):
 @pytest.fixture
 def random_sets(request) -> RandomSets:
     count = request.config.getoption("--random-sets")
-    return RandomSets(count, random.SystemRandom().randrange(2**32)) if count else RandomSets(40, 0)
+    return RandomSets(count, random.SystemRandom().randrange(2**32)) if count else RandomSets(12, 0)

@@ -94,6 +94,7 @@ def outcome(function):
         return type(error)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_conv_general_dilated_is_laxs(random_sets):
     """Values, gradients, and what is refused, over random arguments."""
     rng = np.random.default_rng(random_sets.seed)

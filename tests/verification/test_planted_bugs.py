@@ -11,18 +11,11 @@ import pytest
 import jaxconv
 from experiments.planted_bugs import MUTATIONS, first_catch, mutation, planted, points, run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 OURS = [bug.name for bug in MUTATIONS if not bug.elsewhere]
 ELSEWHERE = [bug.name for bug in MUTATIONS if bug.elsewhere]
 STARTS = sorted({(bug.op, bug.at) for bug in MUTATIONS})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Every bug is compiled anew, and run once."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def check(bug):
