@@ -51,9 +51,9 @@ def parts(case: Case, dtypes: Sequence[str] = DTYPES, thorough: bool = True) -> 
     """The checks of a case in the dtypes that it is for, in parts.
 
     Every dtype: against float64, determinism, and but for real layers, which are large, linearity. The first dtype: the
-    adjoint identity, which is about the formula. float32, or else the last dtype: residuals. float64: finite differences, not for real layers; for thorough
-    cases second derivatives and all transformations, two of which are made in bfloat16 again, where a sum has another
-    dtype than its terms. With thorough=False no case is thorough.
+    adjoint identity, which is about the formula. float32, or else the last dtype: residuals. float64: finite
+    differences, not for real layers; for thorough cases second derivatives and all transformations, two of which are
+    made in bfloat16 again, where a sum has another dtype than its terms. With thorough=False no case is thorough.
     """
     dtypes = [dtype for dtype in dtypes if dtype in case.dtypes]
 
