@@ -13,13 +13,14 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 def test_code_runs():
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     images, labels = np.zeros((2, 4, 28, 28, 1), np.float32), np.zeros((2, 4), np.int32)
-    names = {"dispatches": [(images, labels)], "np": np}
+    names = {"dispatches": [(images, labels)], "np": np, "images": np.zeros((2, 32, 32, 3), np.float32)}
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         for block in blocks:
             exec(block, names)
     assert names["dw"].shape == (3, 3, 3, 16)
+    assert names["logits"].shape == (2, 10)
     assert jnp.isfinite(names["history"]["loss"]).all()
     assert {check.name for check in names["report"].failures} >= {"against float64", "finite differences"}
     with pytest.raises(AssertionError, match="the gradient of softplus failed"):
