@@ -51,7 +51,7 @@ def test_an_exception_in_a_case_is_a_failure_of_that_case():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--op", "rleu"], "op: got 'rleu', expected some of avg_pool, conv"),
+        (["--op", "rleu"], "op: got 'rleu', expected some of absolute_error, adaptive_avg_pool"),
         (["--dtype", "float8"], "dtype: got 'float8', expected some of float64, float32, bfloat16, float16"),
         (
             ["--json", "/no/such/directory/x.json"],
