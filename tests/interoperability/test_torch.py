@@ -369,6 +369,6 @@ def test_every_activation_agrees_with_torch(name):
 def test_every_activation_that_torch_has_is_compared():
     """As far as its name there is ours: the rest are in the table of experiments.compare_features."""
     compared = {name.split(",")[0] for name in ACTIVATIONS} | {"prelu", "gumbel_softmax", "identity"}
-    ours = set(jaxconv.activation.__all__) if hasattr(jaxconv, "activation") else set()
+    ours = set(jaxconv.activation.__all__)
     missing = {name for name in ours - compared if hasattr(F, name) or hasattr(F, name.replace("_", ""))}
     assert not missing - {"hard_swish", "swish"}

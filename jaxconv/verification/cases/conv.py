@@ -47,23 +47,23 @@ def plain_conv(
     return jnp.moveaxis(y, -1, nb) if data_format == "channels_first" else y
 
 
-_NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
+NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
 
 
 def with_named_padding(x, kernel, padding, dilation=1):
     """x (N, *spatial, C), padded by jnp.pad where the padding has a name that lax does not know, and what is left."""
     ndim = len(kernel)
     kinds: list[Any] = [padding] * ndim if isinstance(padding, (str, int)) else list(padding)
-    if not any(kind in ("FULL", "CAUSAL", *_NUMPY_MODES) for kind in kinds):
+    if not any(kind in ("FULL", "CAUSAL", *NUMPY_MODES) for kind in kinds):
         return x, padding
     for axis, (kind, r, d) in enumerate(zip(kinds, kernel, _each(dilation, ndim), strict=True)):
         total = d * (r - 1)
         if isinstance(kind, str):
-            low = total // 2 if kind in _NUMPY_MODES else total
-            high = 0 if kind == "CAUSAL" else total - low if kind in _NUMPY_MODES else total
+            low = total // 2 if kind in NUMPY_MODES else total
+            high = 0 if kind == "CAUSAL" else total - low if kind in NUMPY_MODES else total
             pads = [(0, 0)] * x.ndim
             pads[axis + 1] = (low, high)
-            x = jnp.pad(x, pads, _NUMPY_MODES.get(kind, "constant"))
+            x = jnp.pad(x, pads, NUMPY_MODES.get(kind, "constant"))
             kinds[axis] = (0, 0)
         elif isinstance(kind, int):
             kinds[axis] = (kind, kind)

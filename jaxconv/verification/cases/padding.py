@@ -9,9 +9,8 @@ from jax import lax
 
 import jaxconv
 from jaxconv.verification.cases.case import Case, Shape, column, inf, nan
+from jaxconv.verification.cases.conv import NUMPY_MODES
 from jaxconv.verification.checks import Edge
-
-_NUMPY_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "REPLICATE": "edge"}
 
 
 def _plain_pad(x, pads, mode, data_format="channels_last"):
@@ -24,7 +23,7 @@ def _plain_pad(x, pads, mode, data_format="channels_last"):
         else:
             widths = [(0, 0)] * x.ndim
             widths[offset + axis] = (low, high)
-            x = jnp.pad(x, widths, _NUMPY_MODES[kind])
+            x = jnp.pad(x, widths, NUMPY_MODES[kind])
     return x
 
 
