@@ -12,7 +12,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-__all__ = ["curves", "filters", "mistakes"]
+__all__ = ["curves", "filters", "mistakes", "speeds"]
 
 
 def curves(records: list[dict], path: Path) -> None:
@@ -54,6 +54,27 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
     for axes, number in zip(grid, shown, strict=False):
         axes.imshow(images[number, :, :, 0], cmap="gray_r")
         axes.set_title(f"{labels[number]} → {predicted[number]}", fontsize=10)
+    _save(figure, path)
+
+
+def speeds(results: list[dict], where: str, path: Path) -> None:
+    """How many times faster than autodiff of lax every timed part is, and PyTorch beside it; log scale, 1 is a line."""
+    names = [f"{r['name']}, {r['part']}" for r in results]
+    rows = np.arange(len(results))
+    figure, axes = plt.subplots(figsize=(9, 0.42 * len(results) + 1.6), layout="constrained")
+    ours = [r["lax_ratio"] for r in results]
+    axes.barh(rows - 0.2, ours, 0.38, color="tab:blue", label="jaxconv")
+    torch = [r["lax_s"] / r["torch_s"] if "torch_s" in r else np.nan for r in results]
+    if not np.isnan(torch).all():
+        axes.barh(rows + 0.2, torch, 0.38, color="tab:orange", label="PyTorch")
+    for row, value in zip(rows, ours, strict=True):
+        axes.text(value * 1.05, row - 0.2, f"{value:.1f}", va="center", fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", yticks=rows, yticklabels=names, xlabel="times as fast as jax.grad of lax (log scale)")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    axes.set_title(where, fontsize=9)
     _save(figure, path)
 
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms import adaptive, border, canonical, reference, rows, taps, xla
+from jaxconv.algorithms import adaptive, border, cpu, reference, taps, xla
 from jaxconv.algorithms import patches as patches_
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
@@ -86,31 +86,9 @@ def _contract(form, a, b, window, groups, precision, dtype):
     def computed_by(module):
         return lambda a, b: getattr(module, form)(a, b, window, groups, precision, dtype)
 
-    cpu = _cpu_kernel_grad(a.shape, b.shape, window, groups) if form == "kernel_grad" else xla
     # cuDNN and the TPU have no convolution over more than three spatial axes.
     other = xla if window.ndim <= 3 else reference
-    if cpu is other:
-        return computed_by(cpu)(a, b)
     return lax.platform_dependent(a, b, cpu=computed_by(cpu), default=computed_by(other))
-
-
-def _cpu_kernel_grad(x_shape, dy_shape, window, groups):
-    """Which module has the kernel gradient on a CPU; the figures are in experiments/README.md."""
-    row = window.window_size[-1]
-    if groups > 1:
-        # XLA:CPU runs a grouped kernel gradient as a loop nest; but long rows need as many copies of x.
-        return rows if row <= (5 if window.ndim == 1 else 16) else xla
-    channels, outputs = x_shape[-1], dy_shape[-1]
-    summed = math.prod(dy_shape[:-1])
-    if window.tap_count == 1:  # one plain product
-        return rows
-    if window.ndim > 1 and channels <= 4 and row <= 16:  # lax's convolution would have a batch of `channels`
-        return rows
-    # From some 30,000 terms per sum on, XLA's convolution runs at a fraction of its speed; for wide layers with short
-    # rows the product is better in any case.
-    if window.ndim > 1 and row <= 3 and (summed > 32_768 or channels * outputs >= 4096):
-        return rows
-    return canonical
 
 
 def extremum(x, window, largest):

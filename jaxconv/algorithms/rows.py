@@ -11,6 +11,7 @@ nest), and inside a while loop ten times worse, because it does not bring its ax
 takes. Figures in experiments/README.md.
 """
 
+import itertools
 import math
 
 import jax.numpy as jnp
@@ -43,5 +44,6 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
 
     # The copies of all rows exist at once when written out: three rows, or few channels. Otherwise one row at a time.
     written_out = math.prod(outer_sizes) <= 3 or x.shape[-1] <= 4
-    rows = stack(row, outer_sizes, unrolled=UNROLLED if written_out else 1)
+    taps = list(itertools.product(*map(range, outer_sizes)))
+    rows = stack(row, taps, unrolled=UNROLLED if written_out else 1)
     return rows.reshape(*window.window_size, per_group, groups * outputs)

@@ -1,6 +1,7 @@
 """Shifted views of an array, one per tap of a window, and sums over them."""
 
 import itertools
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,10 +11,10 @@ from jax import lax
 UNROLLED = 32
 
 
-def fold(body, carry, items):
-    """carry = body(carry, number, item) for every item, a tuple of ints: written out, or a loop if there are many."""
+def fold(body, carry, items, unrolled=None):
+    """carry = body(carry, number, item) for every item, a tuple of ints: a loop if more than `unrolled`, or UNROLLED."""
     # With a loop, the first item still comes before it: from then on the carry has the type that the body gives it.
-    written_out = len(items) if len(items) <= UNROLLED else 1
+    written_out = len(items) if len(items) <= (UNROLLED if unrolled is None else unrolled) else 1
     for number, item in enumerate(items[:written_out]):
         carry = body(carry, number, item)
     if written_out == len(items):
@@ -22,20 +23,58 @@ def fold(body, carry, items):
     return lax.scan(lambda carry, item: (body(carry, item[0], tuple(item[1])), None), carry, numbered)[0]
 
 
-def stack(function, sizes, unrolled):
-    """function(index) stacked over every index, a tuple of ints below sizes; a loop if more than `unrolled`."""
-    indices = list(itertools.product(*map(range, sizes)))
+def stack(function, indices, unrolled):
+    """function(index) stacked over the indices, tuples of ints; a loop if there are more than `unrolled`."""
     if len(indices) <= unrolled:
         return jnp.stack([function(index) for index in indices])
     return lax.map(lambda index: function(tuple(index)), jnp.asarray(indices, jnp.int32))
 
 
+def in_groups(sizes, most):
+    """All taps of a window of these sizes in groups of at most `most`, alike but for where they start.
+
+    Returns (starts, offsets) pairs, both lists of tuples: the taps start + offset for every start and every offset. One
+    pair with one start if all fit into a group; otherwise a group is a piece of a row, and what is left of the rows
+    makes a second pair. Each pair's taps, in order, are those of a part of the innermost axis in row-major order.
+    """
+    if math.prod(sizes) <= most:
+        return [([(0,) * len(sizes)], list(itertools.product(*map(range, sizes))))]
+    *outer, row = sizes
+    piece = min(row, most)
+    pairs = []
+    for begin, end, length in ((0, row - row % piece, piece), (row - row % piece, row, row % piece)):
+        if length:
+            starts = list(itertools.product(*map(range, outer), range(begin, end, length)))
+            pairs.append((starts, [(*(0,) * len(outer), j) for j in range(length)]))
+    return pairs
+
+
+def plus(tap, offset):
+    """The sum of two taps; either may be traced."""
+    return tuple(i + j for i, j in zip(tap, offset, strict=True))
+
+
+def at(table, tap):
+    """table[tap], for taps that may be traced, without a gather."""
+    if all(isinstance(i, int) for i in tap):
+        return table[tap]
+    rest = table.shape[len(tap) :]
+    starts = [jnp.asarray(i, jnp.int32) for i in tap] + [jnp.zeros((), jnp.int32)] * len(rest)
+    return lax.dynamic_slice(table, starts, (*(1,) * len(tap), *rest)).reshape(rest)
+
+
+def padded(x, window, fill):
+    """x with the window's padding, negative ones cropped, as an array of its own."""
+    if all(pads == (0, 0) for pads in window.padding):
+        return x
+    config = [(low, high, 0) for low, high in window.padding]
+    return lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+
+
 def tap_views(x, window, fill):
     """A function from a tap to x[n, s·p + d·i − l, c] for all p; fill where that is padding."""
-    if any(pads != (0, 0) for pads in window.padding):
-        # Padded once, as an array of its own: a pad inside a sum would be checked again at every element of every term.
-        config = [(low, high, 0) for low, high in window.padding]
-        x = lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    # Padded once, as an array of its own: a pad inside a sum would be checked again at every element of every term.
+    x = padded(x, window, fill)
     sizes = [s * (o - 1) + 1 for o, s in zip(window.output_size, window.strides, strict=True)]
 
     def view(tap):

@@ -1,0 +1,69 @@
+"""The choice on a CPU: for every form of the convolution and every geometry, which algorithm has it.
+
+XLA:CPU hands plain one- and two-dimensional convolutions to a fast library, and matrix products; what it makes of the
+rest (groups, a kernel as large as the input, dilated inputs, three axes) is a loop nest. So:
+
+    one tap                        products    a matrix product, no copies
+    one input channel per group    depthwise   elementwise multiply-adds
+    other groups                   grouped     dense convolutions, several groups at once
+    conv in 1-D and 2-D            xla         what its library is for
+    conv in 3-D and more           im2col      a product per block
+    input_grad with stride 1       as conv     it is a convolution of dy
+    input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
+    kernel_grad                    im2col
+
+The measured factors stand in experiments/README.md.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.algorithms import depthwise, grouped, im2col, phases, products, xla
+
+
+def conv(x, w, window, groups, precision, dtype):
+    """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
+    if groups > 1:
+        if w.shape[-2] == 1:
+            return depthwise.conv(x, w, window, groups, precision, dtype)
+        return grouped.conv(x, w, window, groups, precision, dtype, conv)
+    if window.tap_count == 1:
+        return products.conv(x, w, window, groups, precision, dtype)
+    if window.ndim > 2:
+        return im2col.conv(x, w, window, groups, precision, dtype)
+    return xla.conv(x, w, window, groups, precision, dtype)
+
+
+def input_grad(dy, w, window, groups, precision, dtype):
+    """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
+    if groups > 1:
+        if w.shape[-2] == 1:
+            return depthwise.input_grad(dy, w, window, groups, precision, dtype)
+        return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
+    if window.tap_count == 1:
+        return products.input_grad(dy, w, window, groups, precision, dtype)
+    if set(window.strides) == {1}:
+        # A convolution of dy with w reversed and its channels turned around.
+        over_dy = dataclasses.replace(
+            window, input_size=window.output_size, padding=window.input_grad_padding, overhang=(0,) * window.ndim
+        )
+        w = jnp.swapaxes(lax.rev(w, range(window.ndim)), -1, -2)
+        return conv(dy, w, dataclasses.replace(over_dy, borders=()), 1, precision, dtype)
+    zeros = math.prod(-(-r // s) * s / r for r, s in zip(window.window_size, window.strides, strict=True))
+    if set(window.dilation) == {1} and (window.ndim > 2 or zeros < 1.4):
+        return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
+    return xla.input_grad(dy, w, window, groups, precision, dtype)
+
+
+def kernel_grad(x, dy, window, groups, precision, dtype):
+    """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
+    if groups > 1:
+        if x.shape[-1] == groups:
+            return depthwise.kernel_grad(x, dy, window, groups, precision, dtype)
+        return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
+    if window.tap_count == 1:
+        return products.kernel_grad(x, dy, window, groups, precision, dtype)
+    return im2col.kernel_grad(x, dy, window, groups, precision, dtype)

@@ -1,0 +1,155 @@
+"""Depthwise convolution as elementwise multiply-adds over shifted views. For CPUs.
+
+With one input channel per group and M outputs per channel, no form has a long sum over channels, so there is no matrix
+product to be had: every tap is one product of a shifted view, elementwise.
+
+    conv           y[n,p,c,m]  = sum_i x[n, s·p + d·i − l, c] · w[i,c,m]
+    input_grad     dx[n,u,c]   = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]
+    kernel_grad    dw[i,c,m]   = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]
+
+The first two are one fused pass each (dx with a stride as in periods.py). The third goes over blocks of x and dy that
+fit into a core's cache and keeps one sum per tap, of the size of a block: elementwise adds again, where a reduction per
+tap would read all of x and dy once for each. The sums over the positions of a block come last, which also makes all
+sums short: they are more accurate than one after the other.
+
+Why not lax's own form: XLA:CPU runs a depthwise convolution one channel at a time, and its kernel gradient as a loop
+nest. Figures in experiments/README.md.
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv._arguments import varying_alike
+from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.dtypes import accumulator
+from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
+from jaxconv.algorithms.views import at, fold, in_groups, padded, plus, stack, tap_views
+
+# Terms written out in one pass over the output; more make several passes.
+TERMS = 64
+# Sums kept at once by the kernel gradient, and the bytes of each: all of them stay in a core's cache.
+SUMS = 16
+BLOCK = 1 << 17
+
+
+def conv(x, w, window, groups, precision, dtype):
+    """(1) y[n,p,c,m] = sum_i x[n, s·p + d·i − l, c] · w[i,c,m]."""
+    del precision  # there is no matrix product
+    w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
+    kernels = w.shape[-1]
+    view = tap_views(x, window, 0)
+
+    def add(y, tap):
+        x = view(tap).astype(w.dtype)
+        if kernels == 1:
+            return y + x * _spread(at(w, tap)[:, 0], y.shape)
+        return y + _spread(x, y.shape, range(x.ndim)) * _spread(at(w, tap), y.shape)
+
+    shape = (x.shape[0], *window.output_size, groups)
+    y = _sum_over_taps(add, jnp.zeros(shape if kernels == 1 else (*shape, kernels), w.dtype), window)
+    return y.reshape(*shape[:-1], groups * kernels).astype(dtype)
+
+
+def input_grad(dy, w, window, groups, precision, dtype):
+    """(2) dx[n,u,c] = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]."""
+    del precision
+    w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
+    spatial = range(window.ndim)
+    # One array per m, so that every array has c innermost.
+    dys = [dy] if w.shape[-1] == 1 else [dy.reshape(*dy.shape[:-1], groups, -1)[..., m] for m in range(w.shape[-1])]
+    if set(window.strides) == {1}:  # (1) with w reversed: a single tap per term, and rows of taps if there are many
+        w = lax.rev(w, spatial)
+        turned = dataclasses.replace(
+            window, input_size=window.output_size, padding=window.input_grad_padding, borders=()
+        )
+        views = [tap_views(a, turned, 0) for a in dys]
+
+        def add(dx, tap):
+            for m, view in enumerate(views):
+                dx = dx + view(tap).astype(w.dtype) * _spread(at(w, tap)[:, m], dx.shape)
+            return dx
+
+        dx = jnp.zeros((dy.shape[0], *window.input_size, groups), w.dtype)
+        return _sum_over_taps(add, dx, window).astype(dtype)
+
+    moves, taps_at, shape = shifts((*dy.shape[:-1], groups), window)
+    views = [shift_views(a, window, shape) for a in dys]
+    exists = jnp.asarray(taps_at != window.tap_count)
+    # The kernel by (m, r) in place of i, per axis: zeros where d·i = r + s·m has no solution.
+    counts = [-(-extent // s) for extent, s in zip(window.extent, window.strides, strict=True)]
+    gaps = [
+        (0, count * s - extent, d - 1)
+        for count, s, extent, d in zip(counts, window.strides, window.extent, window.dilation, strict=True)
+    ]
+    w = lax.pad(w, jnp.zeros((), w.dtype), [*gaps, (0, 0, 0), (0, 0, 0)])
+    w = w.reshape(*(n for pair in zip(counts, window.strides, strict=True) for n in pair), groups, -1)
+    w = w.transpose(*(2 * a for a in spatial), *(2 * a + 1 for a in spatial), -2, -1)
+    positions = (*range(2, len(shape) - 1, 2), len(shape) - 1)
+
+    def add_shift(dx, number, shift):
+        here = at(w, shift)
+        for m, view in enumerate(views):
+            term = view(shift).astype(w.dtype) * lax.broadcast_in_dim(here[..., m], shape, positions)
+            if not (taps_at != window.tap_count).all():  # otherwise an infinite dy would meet a zero of the table
+                term = jnp.where(over_period(exists[number], shape), term, 0)
+            dx = dx + term
+        return dx
+
+    return from_periods(fold(add_shift, jnp.zeros(shape, w.dtype), moves), window).astype(dtype)
+
+
+def kernel_grad(x, dy, window, groups, precision, dtype):
+    """(3) dw[i,c,m] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]."""
+    del precision
+    wide = accumulator(x.dtype, dtype)
+    kernels = dy.shape[-1] // groups
+    if kernels > 1:
+        dy = dy.reshape(*dy.shape[:-1], groups, kernels)
+    x = padded(x, window, 0)
+    bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
+    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
+    zero = jnp.zeros((all_blocks.images, *all_blocks.positions, *dy.shape[window.ndim + 1 :]), wide)
+    zero = varying_alike(zero, x, dy)[0]
+
+    def sums(start, offsets):
+        """The sum of every one of the taps start + offset, over blocks first, then over a block's positions."""
+
+        def add(totals, number):
+            x_block = all_blocks.input(x, number).astype(wide)
+            dy_block = all_blocks.output(dy, number).astype(wide)
+            added = []
+            for total, offset in zip(totals, offsets, strict=True):
+                view = all_blocks.tap(x_block, start, offset)
+                term = _spread(view, dy_block.shape, range(view.ndim)) * dy_block
+                added.append(total + all_blocks.once(term, number))
+            return tuple(added), None
+
+        totals, _ = lax.scan(add, (zero,) * len(offsets), all_blocks.numbers)
+        return jnp.stack([total.sum(range(window.ndim + 1)) for total in totals])
+
+    parts = []
+    for starts, offsets in in_groups(window.window_size, SUMS):
+        part = stack(lambda start, offsets=offsets: sums(start, offsets), starts, unrolled=1)
+        parts.append(part.reshape(*window.window_size[:-1], -1, groups * kernels))
+    return jnp.concatenate(parts, window.ndim - 1).reshape(*window.window_size, 1, groups * kernels).astype(dtype)
+
+
+def _sum_over_taps(add, total, window):
+    """total with add(total, tap) for every tap: at most TERMS of them in one pass."""
+    for starts, offsets in in_groups(window.window_size, TERMS):
+
+        def add_group(total, _, start, offsets=offsets):
+            for offset in offsets:
+                total = add(total, plus(start, offset))
+            return total
+
+        total = fold(add_group, total, starts, unrolled=1)
+    return total
+
+
+def _spread(a, shape, axes=None):
+    """a spread over an array of this shape, as its last axes or the given ones."""
+    return lax.broadcast_in_dim(a, shape, range(len(shape) - a.ndim, len(shape)) if axes is None else axes)
