@@ -407,11 +407,15 @@ def time_other(case: Case, rounds: int) -> dict:
         result[f"{side}_temporary_bytes"] = memory.temp_size_in_bytes if memory else 0
         calls[side] = functools.partial(compiled, *arguments)
     found = medians(calls, rounds)
-    return result | {f"{side}_s": seconds for side, seconds in found.items()} | {
-        "lax_ratio": found["lax"] / found["ours"],
-        "flop": 0,
-        "bytes": 4 * sum(map(math.prod, shapes)) * 2,
-    }
+    return (
+        result
+        | {f"{side}_s": seconds for side, seconds in found.items()}
+        | {
+            "lax_ratio": found["lax"] / found["ours"],
+            "flop": 0,
+            "bytes": 4 * sum(map(math.prod, shapes)) * 2,
+        }
+    )
 
 
 def geometric_mean(values) -> float:

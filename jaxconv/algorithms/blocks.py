@@ -32,9 +32,14 @@ class Blocks:
         return -(-self.window.output_size[0] // self.rows)
 
     @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return self.batch // self.images * self.per_image
+
+    @property
     def numbers(self):
         """What to scan over."""
-        return jnp.arange(self.batch // self.images * self.per_image, dtype=jnp.int32)
+        return jnp.arange(self.count, dtype=jnp.int32)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -77,10 +82,12 @@ class Blocks:
         return jnp.minimum(number % self.per_image * self.rows, self.window.output_size[0] - self.rows)
 
     def _starts(self, number, stride, ndim):
-        zero = jnp.zeros((), jnp.int32)
+        zero, number = jnp.zeros((), jnp.int32), jnp.asarray(number, jnp.int32)
         return number // self.per_image * self.images, self._row(number) * stride, *(zero,) * (ndim - 2)
 
     def _block(self, a, number, stride, rows):
+        if self.count == 1:
+            return lax.slice_in_dim(a, 0, rows, axis=1)
         return lax.dynamic_slice(a, self._starts(number, stride, a.ndim), (self.images, rows, *a.shape[2:]))
 
 

@@ -7,10 +7,10 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one input channel per group    depthwise   elementwise multiply-adds
     other groups                   grouped     dense convolutions, several groups at once
     conv in 1-D and 2-D            xla         what its library is for
-    conv in 3-D and more           im2col      a product per block
+    conv in 3-D and more           planes      two-dimensional convolutions, the other taps as channels
     input_grad with stride 1       as conv     it is a convolution of dy
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
-    kernel_grad                    im2col
+    kernel_grad                    im2col      matrix products, a block of x at a time; canonical, a convolution, for some
 
 The measured factors stand in experiments/README.md.
 """
@@ -21,7 +21,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.algorithms import depthwise, grouped, im2col, phases, products, xla
+from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, planes, products, xla
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -33,7 +33,7 @@ def conv(x, w, window, groups, precision, dtype):
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
     if window.ndim > 2:
-        return im2col.conv(x, w, window, groups, precision, dtype)
+        return planes.conv(x, w, window, groups, precision, dtype, conv)
     return xla.conv(x, w, window, groups, precision, dtype)
 
 
@@ -66,4 +66,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
     if window.tap_count == 1:
         return products.kernel_grad(x, dy, window, groups, precision, dtype)
+    # The convolution wins where the products would be narrow, but for few channels, which im2col has a form for.
+    if window.ndim == 1 or (window.ndim == 2 and im2col.FEW < x.shape[-1] < 24):
+        return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)

@@ -26,7 +26,7 @@ from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
-from jaxconv.algorithms.views import at, fold, in_groups, padded, plus, stack, tap_views
+from jaxconv.algorithms.views import at, fold, in_groups, over_taps, padded, plus, tap_views
 
 # Terms written out in one pass over the output; more make several passes.
 TERMS = 64
@@ -130,11 +130,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         totals, _ = lax.scan(add, (zero,) * len(offsets), all_blocks.numbers)
         return jnp.stack([total.sum(range(window.ndim + 1)) for total in totals])
 
-    parts = []
-    for starts, offsets in in_groups(window.window_size, SUMS):
-        part = stack(lambda start, offsets=offsets: sums(start, offsets), starts, unrolled=1)
-        parts.append(part.reshape(*window.window_size[:-1], -1, groups * kernels))
-    return jnp.concatenate(parts, window.ndim - 1).reshape(*window.window_size, 1, groups * kernels).astype(dtype)
+    dw = over_taps(sums, window, SUMS)
+    return dw.reshape(*window.window_size, 1, groups * kernels).astype(dtype)
 
 
 def _sum_over_taps(add, total, window):

@@ -14,9 +14,9 @@ Why not lax's own form: XLA:CPU's grouped kernel gradient is a loop nest. Figure
 import jax.numpy as jnp
 from jax import lax
 
-# Channels, on the narrower side, that a block of merged groups is to have.
-WIDTH = 32
-# Blocks written out; more are a loop.
+# Channels, on the narrower side, that a block of merged groups is to have, and that more groups are merged up to so as
+# to have no more than WRITTEN_OUT blocks; more blocks are a loop.
+WIDTH, WIDEST = 16, 32
 WRITTEN_OUT = 8
 
 
@@ -45,16 +45,17 @@ def kernel_grad(x, dy, window, groups, precision, dtype, dense):
 
 
 def _merged(inputs, outputs, groups):
-    """How many groups make a block: the fewest that have WIDTH channels on both sides."""
-    enough = [n for n in range(1, groups + 1) if groups % n == 0 and n * min(inputs, outputs) >= WIDTH]
+    """How many groups make a block."""
+    wide = {n: n * min(inputs, outputs) for n in range(1, groups + 1) if groups % n == 0}
+    enough = [n for n in wide if wide[n] >= WIDTH and (groups // n <= WRITTEN_OUT or wide[n] >= WIDEST)]
     return enough[0] if enough else groups
 
 
 def _over_blocks(function, count, a, b):
     """function(a, b) for `count` equal parts of both arrays' last axes, put together again."""
     if count <= WRITTEN_OUT:
-        parts = [[lax.slice_in_dim(z, i * n, (i + 1) * n, axis=-1) for i in range(count)] for z in (a, b) for n in [z.shape[-1] // count]]
-        return jnp.concatenate([function(*pair) for pair in zip(*parts, strict=True)], -1)
+        parts = zip(*(jnp.split(z, count, axis=-1) for z in (a, b)), strict=True)
+        return jnp.concatenate([function(*pair) for pair in parts], -1)
     a, b = (jnp.moveaxis(z.reshape(*z.shape[:-1], count, -1), -2, 0) for z in (a, b))
     y = jnp.moveaxis(lax.map(lambda pair: function(*pair), (a, b)), 0, -2)
     return y.reshape(*y.shape[:-2], -1)

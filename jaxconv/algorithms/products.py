@@ -27,9 +27,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     dx = _product(dy, w.reshape(w.shape[-2:]), ((-1,), (1,)), precision, dtype)
     config = [
         (-low, n + low - s * (o - 1) - 1, s - 1)
-        for n, o, s, (low, _) in zip(
-            window.input_size, window.output_size, window.strides, window.padding, strict=True
-        )
+        for n, o, s, (low, _) in zip(window.input_size, window.output_size, window.strides, window.padding, strict=True)
     ]
     return lax.pad(dx, jnp.zeros((), dtype), [(0, 0, 0), *config, (0, 0, 0)])
 

@@ -16,6 +16,9 @@ from jaxconv.algorithms.periods import from_periods, in_periods, over_period, sh
 from jaxconv.algorithms.views import fold, tap_views
 from jaxconv.geometry import Window
 
+# Up to this many taps a sum over a window is one pass over all axes.
+ONE_PASS = 16
+
 
 def extremum(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min), and the first tap, in row-major order, that attains it."""
@@ -93,9 +96,10 @@ def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
 
 
 def window_sum(x, window):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], one axis after the other: R1 + R2 terms instead of R1·R2."""
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]; in large windows one axis after the other: R1 + R2 terms, not R1·R2."""
     y = x.astype(accumulator(x.dtype))
-    for axis_window in _one_axis_each(window):
+    # What lies between two axes costs as much memory as x: a few more terms cost less.
+    for axis_window in [window] if window.tap_count <= ONE_PASS else _one_axis_each(window):
         y = _sum(y, axis_window)
     return y.astype(x.dtype)
 
@@ -103,7 +107,7 @@ def window_sum(x, window):
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], one axis after the other."""
     dx = dy.astype(accumulator(dy.dtype))
-    for axis_window in reversed(_one_axis_each(window)):
+    for axis_window in [window] if window.tap_count <= ONE_PASS else reversed(_one_axis_each(window)):
         dx = _sum_grad(dx, axis_window)
     return dx.astype(dy.dtype)
 

@@ -12,7 +12,7 @@ UNROLLED = 32
 
 
 def fold(body, carry, items, unrolled=None):
-    """carry = body(carry, number, item) for every item, a tuple of ints: a loop if more than `unrolled`, or UNROLLED."""
+    """carry = body(carry, number, item) for every item, a tuple of ints; a loop if more than `unrolled` (or UNROLLED)."""
     # With a loop, the first item still comes before it: from then on the carry has the type that the body gives it.
     written_out = len(items) if len(items) <= (UNROLLED if unrolled is None else unrolled) else 1
     for number, item in enumerate(items[:written_out]):
@@ -21,13 +21,6 @@ def fold(body, carry, items, unrolled=None):
         return carry
     numbered = (jnp.arange(1, len(items), dtype=jnp.int32), jnp.asarray(items[1:], jnp.int32))
     return lax.scan(lambda carry, item: (body(carry, item[0], tuple(item[1])), None), carry, numbered)[0]
-
-
-def stack(function, indices, unrolled):
-    """function(index) stacked over the indices, tuples of ints; a loop if there are more than `unrolled`."""
-    if len(indices) <= unrolled:
-        return jnp.stack([function(index) for index in indices])
-    return lax.map(lambda index: function(tuple(index)), jnp.asarray(indices, jnp.int32))
 
 
 def in_groups(sizes, most):
@@ -47,6 +40,23 @@ def in_groups(sizes, most):
             starts = list(itertools.product(*map(range, outer), range(begin, end, length)))
             pairs.append((starts, [(*(0,) * len(outer), j) for j in range(length)]))
     return pairs
+
+
+def over_taps(function, window, most):
+    """function(start, offsets), an array with an entry for each tap start + offset, for all taps: (*R, ...).
+
+    At most so many taps are written out, the rest is a loop.
+    """
+    parts = []
+    for starts, offsets in in_groups(window.window_size, most):
+        if len(starts) == 1:
+            part = function(starts[0], offsets)
+        else:
+            part = lax.map(lambda start, o=offsets: function(tuple(start), o), jnp.asarray(starts, jnp.int32))
+            part = part.reshape(-1, *part.shape[2:])
+        row = len(starts) * len(offsets) // math.prod(window.window_size[:-1])
+        parts.append(part.reshape(*window.window_size[:-1], row, *part.shape[1:]))
+    return jnp.concatenate(parts, window.ndim - 1)
 
 
 def plus(tap, offset):

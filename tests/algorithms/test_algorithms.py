@@ -9,13 +9,69 @@ import pytest
 from support import assert_close, normal, random_conv_case, small_integers
 
 from jaxconv import algorithms
-from jaxconv.algorithms import adaptive, canonical, reference, rows, taps, views, xla
+from jaxconv.algorithms import (
+    adaptive,
+    canonical,
+    cpu,
+    depthwise,
+    grouped,
+    im2col,
+    phases,
+    planes,
+    products,
+    reference,
+    taps,
+    views,
+    xla,
+)
 from jaxconv.algorithms.dtypes import tap_dtype
 from jaxconv.geometry import AdaptiveWindow, conv_window, pool_window
 
-CONV_ALGORITHMS = [xla, rows, canonical]
 POOL_ALGORITHMS = [taps]
 FORMS = ("conv", "input_grad", "kernel_grad")
+
+
+def using(module, form, dense):
+    """The form as the module has it when `dense` is handed the dense convolutions that it is made of."""
+    return lambda *arguments: getattr(module, form)(*arguments, dense)
+
+
+# (module, form) -> the function, and which windows it is for.
+CONV_ALGORITHMS = {
+    **{("xla", form): (getattr(xla, form), lambda window, groups: True) for form in FORMS},
+    **{("cpu", form): (getattr(cpu, form), lambda window, groups: True) for form in FORMS},
+    **{("depthwise", form): (getattr(depthwise, form), lambda window, groups: groups == 4) for form in FORMS},
+    **{
+        ("grouped", form): (using(grouped, form, getattr(xla, form)), lambda window, groups: groups > 1)
+        for form in FORMS
+    },
+    **{
+        ("products", form): (getattr(products, form), lambda window, groups: groups == window.tap_count == 1)
+        for form in FORMS
+    },
+    ("planes", "conv"): (using(planes, "conv", xla.conv), lambda window, groups: groups == 1 and window.ndim > 2),
+    ("phases", "input_grad"): (
+        using(phases, "input_grad", xla.conv),
+        lambda window, groups: groups == 1 and set(window.dilation) == {1},
+    ),
+    ("im2col", "kernel_grad"): (im2col.kernel_grad, lambda window, groups: groups == 1),
+    ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
+}
+# Sizes so small that every array is cut into several blocks, and every loop is one.
+CUT = [
+    (depthwise, "BLOCK", 100),
+    (depthwise, "SUMS", 2),
+    (depthwise, "TERMS", 2),
+    (grouped, "WRITTEN_OUT", 1),
+    (grouped, "WIDTH", 1),
+    (grouped, "WIDEST", 1),
+    (im2col, "BLOCK", 100),
+    (im2col, "TAPS", 2),
+    (im2col, "BLOCK_FEW", 100),
+    (planes, "BLOCK", 100),
+    (canonical, "TERMS", 20),
+    (views, "UNROLLED", 1),
+]
 
 
 def conv_arguments(make, case, seed):
@@ -69,32 +125,70 @@ def test_the_reference_is_the_formula(form):
         assert np.array_equal(found, brute_force(form, x, w, dy, case.window, groups))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_convolution_algorithms(seed):
-    rng = random.Random(seed)
-    case = random_conv_case(rng)
-    groups = case.options["groups"] = rng.choice([1, case.options["groups"]])
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut into blocks"])
+@pytest.mark.parametrize("groups", [1, 2, 4], ids=["dense", "2 groups", "depthwise"])
+@pytest.mark.parametrize("form", FORMS)
+def test_convolution_algorithms(form, groups, cut, monkeypatch):
+    """Every algorithm that is for the geometry, on small integers: exactly the reference."""
+    if cut:
+        for module, name, value in CUT:
+            monkeypatch.setattr(module, name, value)
+    rng = random.Random(f"{form} {groups} {cut}")
+    tried = dict.fromkeys((name for name, of in CONV_ALGORITHMS if of == form), 0)
+    for seed in range(9):
+        case = random_conv_case(rng)
+        options = {name: case.options[name] for name in ("strides", "padding", "dilation")}
+        kernel = (1,) * len(case.kernel) if seed == 0 else case.kernel
+        if seed % 3 == 1:
+            options["dilation"] = 1
+        if seed % 3 == 2:
+            options["strides"] = 1
+        try:
+            window = conv_window(case.spatial, kernel, **options)
+        except ValueError:
+            continue
+        channels = 4 if groups == 4 else groups * rng.choice([1, 2, 5])
+        features = groups * rng.choice([1, 3])
+        images = rng.choice([2, 3, 4])
+        x, w, dy = small_integers(
+            seed,
+            (images, *window.input_size, channels),
+            (*kernel, channels // groups, features),
+            (images, *window.output_size, features),
+        )
+        a, b = operands(form, x, w, dy)
+        if not dy.size:
+            continue
+        expected = getattr(reference, form)(a, b, window, groups, None, jnp.float32)
+        for (name, of), (function, is_for) in CONV_ALGORITHMS.items():
+            if of == form and is_for(window, groups):
+                found = jax.jit(lambda a, b, f=function, w=window: f(a, b, w, groups, None, jnp.float32))(a, b)
+                assert jnp.array_equal(found, expected), (name, window, groups)
+                tried[name] += 1
+    expected_names = {"xla", "cpu"} | {
+        1: {"planes", "phases", "im2col", "canonical", "products"} & set(tried),
+        2: {"grouped"},
+        4: {"grouped", "depthwise"},
+    }[groups]
+    assert {name for name, count in tried.items() if count} >= expected_names - ({"planes"} if groups > 1 else set())
 
-    def results(x, w, dy):
-        return {
-            (module.__name__, form): getattr(module, form)(
-                *operands(form, x, w, dy), case.window, groups, None, jnp.float32
-            )
-            for module in (reference, *CONV_ALGORITHMS)
-            for form in FORMS
-            if hasattr(module, form)
-        }
 
-    for make in (small_integers, normal):
-        arrays = [a.astype(jnp.float32) for a in conv_arguments(make, case, seed)]
-        found = (results := jax.jit(results))(*arrays)
-        assert len(found) == 8
-        for (module, form), array in found.items():
-            expected = found[reference.__name__, form]
-            if make is small_integers:
-                assert jnp.array_equal(array, expected), (module, form, case)
-            else:
-                assert_close(array, expected, length=case.length)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("groups", "shape", "kernel"), [(1, (4, 9, 8), (3, 3)), (8, (3, 9, 8), (3, 3)), (1, (1, 4, 5, 6), (3, 2, 3))]
+)
+def test_convolution_algorithms_on_normal_numbers(form, groups, shape, kernel):
+    for strides in (1, 2):
+        window = conv_window(shape[1:], kernel, strides=strides, padding="SAME")
+        x, w, dy = normal(
+            0, (*shape, 8), (*kernel, 8 // groups, 16), (shape[0], *window.output_size, 16), dtype=np.float32
+        )
+        a, b = operands(form, x, w, dy)
+        expected = getattr(reference, form)(*(z.astype(jnp.float64) for z in (a, b)), window, groups, None, jnp.float64)
+        found = jax.jit(lambda a, b, w=window: getattr(cpu, form)(a, b, w, groups, None, jnp.float32))(a, b)
+        length = max(window.tap_count * 16, dy[..., 0].size)
+        assert_close(found, expected.astype(jnp.float32), length=length)
 
 
 @pytest.mark.parametrize("low", [-7, -2, 9])
@@ -246,26 +340,25 @@ def test_adaptive_pooling_to_many_sizes_stays_a_small_program():
             assert len(jax.jit(function).lower(a).as_text().splitlines()) < 1500
 
 
-def test_kernel_gradient_as_a_loop():
-    window = conv_window((6, 7), (4, 2), strides=(1, 2), padding=2)
-    x, dy = small_integers(0, (2, 6, 7, 8), (2, *window.output_size, 6))
-    call = jax.jit(lambda x, dy: rows.kernel_grad(x, dy, window, 2, None, jnp.float32))
-    assert "stablehlo.while" in call.lower(x, dy).as_text()
-    assert jnp.array_equal(call(x, dy), reference.kernel_grad(x, dy, window, 2, None, jnp.float32))
-
-
-def test_kernel_gradients_of_large_kernels_stay_small():
-    # Depthwise, 31x31: a product per row, one row at a time; long rows are left to lax.
-    for spatial, kernel, copies in (((32, 32), (15, 15), 40), ((1024,), (255,), 20)):
+def test_large_kernels_stay_small_programs():
+    # Depthwise, 31x31: rows of taps in a loop; what lies between is no larger than some copies of x.
+    for spatial, kernel, channels, groups in (
+        ((32, 32), (31, 31), 16, 16),
+        ((1024,), (255,), 16, 16),
+        ((40, 40), (31, 31), 2, 1),
+    ):
         window = conv_window(spatial, kernel, padding="SAME")
-        x = jnp.ones((1, *spatial, 16), jnp.float32)
-        compiled = (
-            jax.jit(lambda x, dy, w=window: algorithms.kernel_grad(x, dy, w, 16, None, jnp.float32))
-            .lower(x, x)
-            .compile()
-        )
-        assert compiled.memory_analysis().temp_size_in_bytes < copies * x.nbytes
-        assert len(compiled.as_text().splitlines()) < 1000
+        x = jnp.ones((1, *spatial, channels), jnp.float32)
+        w = jnp.ones((*kernel, channels // groups, channels), jnp.float32)
+        for form in FORMS:
+            a, b = operands(form, x, w, x)
+            call = jax.jit(
+                lambda a, b, f=getattr(algorithms, form), w=window, g=groups: f(a, b, w, g, None, jnp.float32)
+            )
+            compiled = call.lower(a, b).compile()
+            assert len(compiled.as_text().splitlines()) < 4000
+            if groups > 1:
+                assert compiled.memory_analysis().temp_size_in_bytes < 40 * x.nbytes
 
 
 def test_large_windows_stay_small_programs():
