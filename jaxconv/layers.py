@@ -78,7 +78,7 @@ from jaxconv.geometry import (
     transpose_window,
 )
 from jaxconv.linear import dense, flatten
-from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm
+from jaxconv.norm import batch_norm_inference, batch_norm_wide, group_norm, instance_norm, layer_norm, rms_norm
 from jaxconv.padding import pad
 from jaxconv.patches import depth_to_space, space_to_depth
 from jaxconv.pool import avg_pool, logsumexp_pool, lp_pool, max_pool, min_pool, sum_pool
@@ -658,7 +658,7 @@ def batch_norm_layer(
 
     def train(params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
         del key
-        y, mean, var = batch_norm(x, params.get("scale"), params.get("bias"), epsilon=epsilon, axis_name=axis_name)
+        y, mean, var = batch_norm_wide(x, params.get("scale"), params.get("bias"), epsilon=epsilon, axis_name=axis_name)
         count = x.size // max(1, x.shape[-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         batch = {"mean": mean, "var": var * (count / max(1, count - 1))}
         moved = lambda old, new: momentum * old + (1 - momentum) * lax.stop_gradient(new).astype(old.dtype)  # noqa: E731

@@ -195,12 +195,13 @@ _norm.defvjp(_norm_fwd, _norm_bwd)
 # --- batch_norm ---
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _batch_norm_jit(call: _Call, x, scale, bias):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_norm_jit(call: _Call, dtype, x, scale, bias):
+    """y, and mean and variance in this dtype."""
     y, statistics = _norm(call, x, None, call.parameter(scale), call.parameter(bias))
     rough, parts = statistics
     mean, variance = _moments(*_over_devices(call, parts))
-    flat = [a.reshape(a.size).astype(x.dtype) for a in (lax.stop_gradient(rough) + mean, variance)]
+    flat = [a.reshape(a.size).astype(dtype) for a in (lax.stop_gradient(rough) + mean, variance)]
     return y, *flat
 
 
@@ -264,13 +265,27 @@ def batch_norm(
         >>> y.round(2).tolist()
         [[-1.0, 0.0], [1.0, 0.0]]
     """
+    call, x, scale, bias = _prepare_batch(x, scale, bias, epsilon, axis_name, spatial_ndim, data_format)
+    return _batch_norm_jit(call, x.dtype, x, scale, bias)
+
+
+def batch_norm_wide(x, scale, bias, *, epsilon: float, axis_name) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`batch_norm`, with mean and var as they are computed, in at least float32: for running averages.
+
+    In float16 a variance from 65,520 on would be infinite, and so would its average be from then on.
+    """
+    call, x, scale, bias = _prepare_batch(x, scale, bias, epsilon, axis_name, None, "channels_last")
+    return _batch_norm_jit(call, accumulator(x.dtype), x, scale, bias)
+
+
+def _prepare_batch(x, scale, bias, epsilon, axis_name, spatial_ndim, data_format):
     x, scale, bias = float_arrays(x=x, scale=scale, bias=bias)
     channel = _channel_axis(x, spatial_ndim, data_format)
     _check_shapes((x.shape[channel],), x.shape, "one per channel", scale=scale, bias=bias)
     others = tuple(axis for axis in range(x.ndim) if axis != channel)
     names, devices = _mapped(axis_name)
     call = _Call(x.shape, others, (channel,), _epsilon(epsilon), statistics=True, axis_name=names, devices=devices)
-    return _batch_norm_jit(call, x, scale, bias)
+    return call, x, scale, bias
 
 
 # --- normalisation by a mean and a variance that are given ---

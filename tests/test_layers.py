@@ -392,6 +392,16 @@ def test_running_statistics_are_kept_in_float32_and_have_no_gradient():
     assert not jax.grad(kept)(x).any()
 
 
+@pytest.mark.parametrize(("dtype", "middle", "spread"), [("float16", 0.0, 300.0), ("bfloat16", 100.25, 0.25)])
+def test_running_statistics_are_not_rounded_to_the_dtype_of_x(dtype, middle, spread):
+    layer = batch_norm_layer(momentum=0.0, use_scale=False, use_bias=False)
+    x = jnp.array([[middle + spread], [middle - spread]], dtype)
+    wide = np.asarray(x, np.float32)
+    _, state = layer.train({}, layer.init_state((1,), dtype), x, KEY)
+    assert state["mean"].tolist() == [wide.mean()]
+    assert state["var"].tolist() == [wide.var(ddof=1)]
+
+
 def test_batch_norm_over_devices_keeps_the_statistics_of_the_whole_batch():
     (x,) = normal(0, (2, 6, 3))
     layer, spread = batch_norm_layer(), batch_norm_layer(axis_name="devices")
