@@ -262,11 +262,20 @@ def _scaled_sum(axis: Axis, a, b, mask):
     a = _selected(mask, a.astype(accumulator(a.dtype)), -jnp.inf)
     if b is not None:
         b = jnp.broadcast_to(b, a.shape).astype(a.dtype)
-        a = jnp.where(b == 0, -jnp.inf, a)  # 0·exp(inf) counts as 0
-    largest = lax.stop_gradient(jnp.max(a, axis, keepdims=True, initial=-jnp.inf))
+    counting = a if b is None else jnp.where(b == 0, -jnp.inf, a)
+    largest = lax.stop_gradient(jnp.max(counting, axis, keepdims=True, initial=-jnp.inf))
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
-    terms = jnp.exp(a - largest) if b is None else _selected(mask, b * jnp.exp(a - largest), 0)
+    terms = jnp.exp(a - largest) if b is None else _selected(mask, b * _factor_of(b, a, largest), 0)
     return largest, jnp.sum(terms, axis, keepdims=True)
+
+
+def _factor_of(b, a, largest):
+    """exp(a_j − m), by which b_j is multiplied; 0 where it is not finite and b_j is 0: 0·exp(inf) counts as 0.
+
+    Elsewhere it stays where b_j is 0: it is the derivative of the product.
+    """
+    ignored = (b == 0) & ~jnp.isfinite(jnp.exp(lax.stop_gradient(a - largest)))
+    return jnp.exp(jnp.where(ignored, -jnp.inf, a) - largest)
 
 
 def _log_size(total):
@@ -280,24 +289,26 @@ def _logsumexp_bwd(axis: Axis, keepdims: bool, signed: bool, saved, cotangents):
     #                                      db_i = dy · exp(a_i)/S
     a, b, mask, largest, total = saved
     dy, _ = cotangents  # the sign is constant
-    share = _exp_over_sum(axis, keepdims, a, mask, largest, total, dy)
+    rate = _over_sum(axis, keepdims, a, mask, total, dy)
+    kept = _selected(mask, a.astype(total.dtype), -jnp.inf)
+    share = _selected(mask, jnp.exp(kept - largest) * rate, 0)
     if b is None:
         return share.astype(a.dtype), None, None
     if not signed:  # y is a constant NaN
-        share = jnp.where(total < 0, 0, share)
-    b_ = jnp.broadcast_to(b, a.shape).astype(share.dtype)
-    da = _selected(mask, jnp.where(b_ == 0, 0, b_ * share), 0)
+        rate, share = (jnp.where(total < 0, 0, v) for v in (rate, share))
+    b_ = _selected(mask, jnp.broadcast_to(b, a.shape).astype(share.dtype), 0)
+    factor = _factor_of(b_, kept, largest) * rate
+    da = b_ * jnp.where((b_ == 0) & ~jnp.isfinite(factor), 0, factor)
     return da.astype(a.dtype), summed_to(share, b.shape).astype(b.dtype), None
 
 
-def _exp_over_sum(axis: Axis, keepdims: bool, a, mask, largest, total, dy):
-    """dy · exp(a_i − m)/total, 0 where the mask is False."""
+def _over_sum(axis: Axis, keepdims: bool, a, mask, total, dy):
+    """dy/total."""
     dy = dy.astype(total.dtype)
     dy = dy if keepdims else jnp.expand_dims(dy, axis)
     if mask is not None:  # a row without entries
         total = jnp.where(jnp.any(_full(mask, a.shape), axis, keepdims=True), total, 1)
-    kept = _selected(mask, a.astype(total.dtype), -jnp.inf)
-    return _selected(mask, jnp.exp(kept - largest) * (dy / total), 0)
+    return dy / total
 
 
 _logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
@@ -384,7 +395,9 @@ def _logmeanexp_fwd(axis: Axis, keepdims: bool, x, mask):
 def _logmeanexp_bwd(axis: Axis, keepdims: bool, saved, dy):
     # y = log(sum_j exp(x_j)) − log n:   dx_i = dy · exp(x_i)/sum_j exp(x_j)
     x, mask, largest, total = saved
-    return _exp_over_sum(axis, keepdims, x, mask, largest, total, dy).astype(x.dtype), None
+    kept = _selected(mask, x.astype(total.dtype), -jnp.inf)
+    dx = jnp.exp(kept - largest) * _over_sum(axis, keepdims, x, mask, total, dy)
+    return _selected(mask, dx, 0).astype(x.dtype), None
 
 
 _logmeanexp.defvjp(_logmeanexp_fwd, _logmeanexp_bwd)

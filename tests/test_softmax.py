@@ -95,6 +95,20 @@ def test_factors_with_a_mask_and_the_sign():
     assert_close(db[1], jnp.asarray([np.e**3, np.e**4, 0]) / sums[1], length=3, scale=8)
 
 
+def test_second_derivatives_where_a_factor_is_0():
+    a, b = jnp.asarray([1.0, 2, 0.5]), jnp.asarray([1.0, 0, 2])
+    every = (0, 1)
+    ours = jax.hessian(lambda a, b: logsumexp(a, -1, b), every)(a, b)
+    expected = jax.hessian(lambda a, b: jnp.log(jnp.sum(b * jnp.exp(a))), every)(a, b)
+    assert_close(ours, expected, length=3)
+    # An infinite entry that does not count changes none of the other second derivatives, in either order.
+    wide, with_zero = jnp.append(a, jnp.inf), jnp.append(b, 0.0)
+    da = jax.hessian(lambda a: logsumexp(a, -1, with_zero))(wide)
+    assert_close(da, jnp.pad(expected[0][0], (0, 1)), length=3)
+    dadb = jax.jvp(jax.grad(lambda a, b: logsumexp(a, -1, b), every), (wide, with_zero), (jnp.zeros(4), jnp.eye(4)[0]))[1]
+    assert_close([v[:3] for v in dadb], [expected[0][1][:, 0], expected[1][1][:, 0]], length=3)
+
+
 def test_hard_samples_pass_their_gradient_straight_through():
     x, dy = jax.random.normal(KEY, (4, 5)), jax.random.normal(jax.random.key(1), (4, 5))
     hard, hard_vjp = jax.vjp(lambda x, t: gumbel_softmax(KEY, x, t, hard=True), x, jnp.asarray(0.7))
