@@ -684,9 +684,10 @@ def layer_norm_layer(
     axes = _from_the_last("layer_norm_layer", axis)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        _sizes_along("layer_norm_layer", axes, x.shape[1:])
         return layer_norm(x, params.get("scale"), params.get("bias"), axis=axes, epsilon=epsilon)
 
-    init = _norm_init(lambda shape: tuple(shape[a] for a in axes), use_scale, use_bias)
+    init = _norm_init(functools.partial(_sizes_along, "layer_norm_layer", axes), use_scale, use_bias)
     return Layer("layer_norm", init, apply, _all_along(axes), _flops_each(7))
 
 
@@ -700,9 +701,10 @@ def rms_norm_layer(*, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, use
     axes = _from_the_last("rms_norm_layer", axis)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        _sizes_along("rms_norm_layer", axes, x.shape[1:])
         return rms_norm(x, params.get("scale"), axis=axes, epsilon=epsilon)
 
-    init = _norm_init(lambda shape: tuple(shape[a] for a in axes), use_scale, use_bias=False)
+    init = _norm_init(functools.partial(_sizes_along, "rms_norm_layer", axes), use_scale, use_bias=False)
     return Layer("rms_norm", init, apply, _all_along(axes), _flops_each(4))
 
 
@@ -753,9 +755,20 @@ def _norm_init(
 
 def _from_the_last(name: str, axis: int | Sequence[int]) -> tuple[int, ...]:
     axes = tuple(int(a) for a in np.atleast_1d(np.asarray(axis)))
-    if any(a >= 0 for a in axes):
+    if not axes or any(a >= 0 for a in axes):
         raise ValueError(f"{name}: got the axis {axis}, expected axes counted from the last, from −1 downwards")
-    return axes
+    return tuple(sorted(axes))  # the order that scale and bias have them in is that of x
+
+
+def _sizes_along(name: str, axes: tuple[int, ...], input_shape: Shape) -> Shape:
+    """The sizes of an example along these axes, checked to be there: the axis before them is the batch's."""
+    if axes[0] < -len(input_shape):
+        raise ValueError(
+            f"{name}: got the axis {axes[0]} for an example of shape {tuple(input_shape)}, expected axes of the "
+            f"example, from −1 to −{len(input_shape)}: examples do not share statistics; name other axes, or give x "
+            "its batch axis"
+        )
+    return tuple(input_shape[axis] for axis in axes)
 
 
 def _all_along(axes: tuple[int, ...]) -> Callable[[Shape], Reach]:

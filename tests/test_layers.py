@@ -336,6 +336,22 @@ def test_receptive_field_of_what_sees_every_position():
 def test_axes_of_an_example_are_counted_from_the_last():
     with pytest.raises(ValueError, match=r"layer_norm_layer: got the axis 1, expected axes counted from the last"):
         layer_norm_layer(axis=1)
+    with pytest.raises(ValueError, match=r"rms_norm_layer: got the axis \(\)"):
+        rms_norm_layer(axis=())
+
+
+@pytest.mark.parametrize("kind", [layer_norm_layer, rms_norm_layer])
+def test_axes_in_any_order_and_within_the_example(kind):
+    x = normal(0, (2, 3, 4))[0]
+    layer, sorted_ = kind(axis=(-1, -2)), kind(axis=(-2, -1))
+    params = jax.tree.map(lambda a: normal(1, a.shape)[0], layer.init(KEY, (3, 4), jnp.float64))
+    assert params["scale"].shape == (3, 4)
+    assert jnp.array_equal(layer.apply(params, x), sorted_.apply(params, x))
+    message = r"norm_layer: got the axis -2 for an example of shape \(4,\), expected axes of the example, from −1 to −1"
+    with pytest.raises(ValueError, match=message):
+        layer.init(KEY, (4,))
+    with pytest.raises(ValueError, match=message):
+        kind(axis=(-1, -2), use_scale=False).apply({}, x[0])
 
 
 # --- layers with a state, layers with a key ---
