@@ -1,5 +1,6 @@
 """Layers, and the summaries that reproduce the counts and sizes of the notes."""
 
+import dataclasses
 import math
 
 import jax
@@ -453,6 +454,47 @@ def test_state_goes_through_nets_in_nets():
     by_hand = (1 + 3 + 3) * first.sum(0) + ((1 + 3) * params[1][0][1][0]["w"].sum(0) + 6)
     made = net.apply(params, x, state)
     assert_close(made[0], jnp.concatenate([jnp.maximum(by_hand, 0), jnp.full(3, 4.0)]), length=10)
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_every_layer_is_asked_once_however_deep_the_net(depth):
+    asked = []
+    inner = counter_layer()
+
+    def init(key, shape, dtype=jnp.float32):
+        asked.append("init")
+        return inner.init(key, shape, dtype)
+
+    def init_state(shape, dtype=jnp.float32):
+        asked.append("state")
+        return inner.init_state(shape, dtype)
+
+    net = Layer("asked", init, inner.apply, init_state=init_state, train=inner.train)
+    for _ in range(depth):
+        net = serial(residual(net), relu_layer)
+    for ask in (
+        lambda: net.init(KEY, (3,)),
+        lambda: net.init_state((3,)),
+        lambda: output_shape(net, (3,)),
+        lambda: summary(net, (3,)),
+    ):
+        asked.clear()
+        ask()
+        assert sorted(asked) == ["init", "state"]
+
+
+def test_a_net_with_a_function_of_its_own_in_a_net():
+    inner = serial(dense_layer(3), batch_norm_layer())
+    ones = lambda key, shape, dtype=jnp.float32: jax.tree.map(jnp.ones_like, inner.init(key, shape, dtype))  # noqa: E731
+    net = serial(dataclasses.replace(inner, init=ones), dense_layer(2))
+    assert net.init(KEY, (4,))[0][0]["w"].tolist() == [[1.0] * 3] * 4
+    wider = dataclasses.replace(
+        inner, apply=lambda params, x, state: jnp.concatenate([x, inner.apply(params, x, state)], -1)
+    )
+    assert serial(wider, dense_layer(2)).init(KEY, (4,))[1]["w"].shape == (7, 2)
+    twos = lambda shape, dtype=jnp.float32: jax.tree.map(lambda a: a + 1, inner.init_state(shape, dtype))  # noqa: E731
+    state = serial(dataclasses.replace(inner, init_state=twos), dense_layer(2)).init_state((4,))
+    assert state[0][1]["var"].tolist() == [2.0] * 3
 
 
 def test_without_state_nothing_changes():

@@ -105,7 +105,9 @@ def test_second_derivatives_where_a_factor_is_0():
     wide, with_zero = jnp.append(a, jnp.inf), jnp.append(b, 0.0)
     da = jax.hessian(lambda a: logsumexp(a, -1, with_zero))(wide)
     assert_close(da, jnp.pad(expected[0][0], (0, 1)), length=3)
-    dadb = jax.jvp(jax.grad(lambda a, b: logsumexp(a, -1, b), every), (wide, with_zero), (jnp.zeros(4), jnp.eye(4)[0]))[1]
+    dadb = jax.jvp(jax.grad(lambda a, b: logsumexp(a, -1, b), every), (wide, with_zero), (jnp.zeros(4), jnp.eye(4)[0]))[
+        1
+    ]
     assert_close([v[:3] for v in dadb], [expected[0][1][:, 0], expected[1][1][:, 0]], length=3)
 
 
