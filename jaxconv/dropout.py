@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxconv._arguments import float_arrays
+from jaxconv._arguments import float_arrays, varying_alike
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
 
@@ -42,7 +42,7 @@ def _masked_jit(keep: float, shared: tuple[int, ...], key, x):
     # The draw is not part of the rule: keys have no gradient, and a mask that is saved is the same in the backward
     # however that is compiled. Drawn again from a key of the "rbg" kind, it need not be.
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
-    return _masked(keep, jax.random.bernoulli(key, keep, shape), x)
+    return _masked(keep, *varying_alike(jax.random.bernoulli(key, keep, shape), x))
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float, *, broadcast_axes: int | Sequence[int] = ()) -> jax.Array:

@@ -141,6 +141,20 @@ def test_a_key_per_device():
     assert not np.array_equal(y[0] != 0, y[1] != 0)
 
 
+@pytest.mark.parametrize("op", [dropout, drop_path])
+def test_a_key_per_device_and_the_same_x_on_all(op):
+    mesh = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = normal(0, (30, 5))[0]
+
+    def local(x):
+        return op(jax.random.fold_in(KEY, jax.lax.axis_index("i")), x, 0.5)[None]
+
+    spread = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("i"))
+    y, vjp = jax.vjp(jax.jit(spread), x)
+    assert not np.array_equal(y[0] != 0, y[1] != 0)
+    assert_close(vjp(jnp.ones_like(y))[0], jnp.where(y != 0, 2.0, 0).sum(0), length=2)
+
+
 def test_a_byte_per_draw_is_saved():
     def saved(f):
         return [(r.shape, r.dtype) for r in jax.tree.leaves(jax.vjp(f, ones(6, 5, 4))[1]) if r.shape]
