@@ -57,7 +57,7 @@ class Border(NamedTuple):
     With N the size of the axis, position v of the longer axis holds x[v − low] where 0 <= v − low < N, and outside it
 
         CIRCULAR    x[(v − low) mod N]          c d | a b c d | a b
-        REFLECT     mirrored at the end element d c | b [a b c d] c | b a: the end itself is not repeated
+        REFLECT     mirrored at the end element c b | a b c d | c b: the end itself is not repeated
         SYMMETRIC   mirrored at the end's edge  b a | a b c d | d c
         REPLICATE   the end element             a a | a b c d | d d
         ZERO        0; here negative sizes crop
@@ -327,11 +327,11 @@ def _check_border(name: str, border: Border, n: int) -> None:
             f"{name}: got ({low}, {high}) on spatial axis {axis} with {mode!r}, expected numbers of at least 0: crop "
             "with mode 'ZERO', or with a slice"
         )
-    most = {"CIRCULAR": n, "REFLECT": n - 1, "SYMMETRIC": n}.get(mode, max(low, high) if n else 0)
+    most = {"CIRCULAR": n, "REFLECT": max(0, n - 1), "SYMMETRIC": n}.get(mode, max(low, high) if n else 0)
     if max(low, high) > most:
         raise ValueError(
             f"{name}: got {mode!r} with ({low}, {high}) positions on spatial axis {axis} of size {n}, expected at most "
-            f"{max(most, 0)}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
+            f"{most}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
         )
 
 
