@@ -250,9 +250,13 @@ class Layer:
     train: Callable[[Params, State, jax.Array, jax.Array], tuple[jax.Array, State]] = cast(Any, None)
 
     def __post_init__(self):
-        if self.train is None:
-            as_applied = lambda params, state, x, key: (_apply(self, params, state, x), state)  # noqa: E731
-            object.__setattr__(self, "train", as_applied)
+        # dataclasses.replace hands on the train of the layer that was copied, whose apply it would use.
+        if self.train is None or getattr(self.train, "__func__", None) is Layer._as_applied:
+            object.__setattr__(self, "train", self._as_applied)
+
+    def _as_applied(self, params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
+        del key
+        return _apply(self, params, state, x), state
 
     @property
     def stateful(self) -> bool:

@@ -508,6 +508,15 @@ def test_without_state_nothing_changes():
     assert not jnp.array_equal(y, net.apply(params, x))
 
 
+def test_a_layer_with_another_apply_trains_as_it():
+    x = jnp.ones((2, 3))
+    minus = dataclasses.replace(relu_layer, apply=lambda params, x: -x)
+    assert jnp.array_equal(minus.train((), (), x, None)[0], -x)
+    assert jnp.array_equal(relu_layer.train((), (), x, None)[0], x)
+    renamed = dataclasses.replace(noise_layer(), name="renamed")  # a train of its own stays
+    assert not jnp.array_equal(renamed.train((), (), x, KEY)[0], x)
+
+
 def test_a_missing_state_is_named():
     net = nested()
     params = net.init(KEY, (3,))
