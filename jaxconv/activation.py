@@ -1260,7 +1260,8 @@ def _squareplus_primal(b: float, x):
 
 def _squareplus_parts(b: float, x):
     """b/(2·(r + |x|)) and r = √(x² + b), without the square, which would overflow."""
-    k, size = math.sqrt(b), _size(x)
+    # Infinity as the largest number, which gives the same and has derivatives: inf/inf is in those of the ratio.
+    k, size = math.sqrt(b), _size(jnp.clip(x, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max))
     larger, ratio = jnp.maximum(size, k), jnp.minimum(size, k) / jnp.maximum(size, k)
     root = larger * jnp.sqrt(1 + ratio * ratio)
     return k / 2 * (k / (root + size)), root
