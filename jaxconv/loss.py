@@ -636,7 +636,8 @@ def squared_error(
         ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
             is not boolean.
 
-    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+    Saved for the backward: predictions − targets, one array of the predictions' dtype. In float16 it is infinite where
+    they are more than 65,504 apart, whatever dL; so is L there, from 256 on.
 
     Reference: `optax.losses.squared_error`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
 
@@ -671,7 +672,8 @@ def l2_loss(predictions: jax.Array, targets: jax.Array | None = None, *, where: 
         ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
             is not boolean.
 
-    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+    Saved for the backward: predictions − targets, one array of the predictions' dtype. In float16 it is infinite where
+    they are more than 65,504 apart, whatever dL; so is L there, from 256 on.
 
     Reference: `optax.losses.l2_loss`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
 
