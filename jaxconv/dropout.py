@@ -86,7 +86,8 @@ def dropout(key: jax.Array, x: jax.Array, rate: float, *, broadcast_axes: int | 
     """
     (x,) = float_arrays(x=x)
     given = tuple(broadcast_axes) if isinstance(broadcast_axes, Sequence) else broadcast_axes
-    return _drop(key, x, rate, () if given == () else checked_axis(given, x.shape, "broadcast_axes"))
+    none = isinstance(given, tuple) and not given
+    return _drop(key, x, rate, () if none else checked_axis(given, x.shape, "broadcast_axes"))
 
 
 def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:

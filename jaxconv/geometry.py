@@ -299,12 +299,12 @@ def pad_borders(
         ValueError: a mode that does not exist, or an axis too short for it. TypeError: an option has the wrong type.
     """
     ndim = len(input_size)
+    expected = f"expected one of {', '.join(map(repr, PAD_MODES))}, or {ndim} of them, one per spatial axis"
+    if not isinstance(mode, Sequence):
+        raise TypeError(f"mode: got {mode!r}, {expected}")
     modes = (mode,) * ndim if isinstance(mode, str) else tuple(mode)
     if len(modes) != ndim or not all(isinstance(m, str) and m.upper() in PAD_MODES for m in modes):
-        raise ValueError(
-            f"mode: got {mode!r}, expected one of {', '.join(map(repr, PAD_MODES))}, or {ndim} of them, one per "
-            "spatial axis"
-        )
+        raise ValueError(f"mode: got {mode!r}, {expected}")
     borders = []
     for axis, (kind, n, m) in enumerate(zip(_padding_kinds(pads, ndim, "pads"), input_size, modes, strict=True)):
         if isinstance(kind, str):

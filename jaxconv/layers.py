@@ -1010,13 +1010,12 @@ def pad_layer(pads: int | Sequence[int | Pad], mode: str | Sequence[str] = "ZERO
     """
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        every = [pads] * (x.ndim - 2) if isinstance(pads, int) else pads
-        return pad(x, every, mode)
+        return pad(x, pads, mode)
 
     return Layer("pad", _no_params, apply)
 
 
-def depth_to_space_layer(block_size: int) -> Layer:
+def depth_to_space_layer(block_size: int | Sequence[int]) -> Layer:
     """`jaxconv.depth_to_space` as a layer: channels become positions (pixel shuffle).
 
     Example:
@@ -1025,14 +1024,14 @@ def depth_to_space_layer(block_size: int) -> Layer:
     """
 
     def reach(input_shape: Shape) -> Reach:
-        ndim = len(input_shape) - 1
-        return Reach((1,) * ndim, (Fraction(1, block_size),) * ndim)
+        block = per_axis("block_size", block_size, len(input_shape) - 1, minimum=1)
+        return Reach((1,) * len(block), tuple(Fraction(1, size) for size in block))
 
-    name = f"depth_to_space {block_size}"
+    name = f"depth_to_space {_times(block_size)}"
     return Layer(name, _no_params, lambda params, x: depth_to_space(x, block_size), reach)
 
 
-def space_to_depth_layer(block_size: int) -> Layer:
+def space_to_depth_layer(block_size: int | Sequence[int]) -> Layer:
     """`jaxconv.space_to_depth` as a layer: blocks of positions become channels.
 
     Example:
@@ -1043,7 +1042,7 @@ def space_to_depth_layer(block_size: int) -> Layer:
     def window(input_shape: Shape) -> Window:
         return pool_window(input_shape[:-1], block_size)
 
-    name = f"space_to_depth {block_size}"
+    name = f"space_to_depth {_times(block_size)}"
     return Layer(name, _no_params, lambda params, x: space_to_depth(x, block_size), window)
 
 

@@ -189,6 +189,8 @@ ERRORS = {
     "several old keys": (lambda k, x: dropout(k, x, 0.5), (S((3, 2), "uint32"), X), ValueError, r"key: got keys of shape \(3, 2\)"),
     "axes out of range": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=2), (K, X), ValueError, r"broadcast_axes: got 2 for shape \(2, 3\)"),
     "axes that are no ints": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=(0.5,)), (K, X), TypeError, r"broadcast_axes: got \(0.5,\)"),
+    "axes in an array": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=np.array([1])), (K, X), TypeError, r"broadcast_axes: got array\(\[1\]\), expected an int or a tuple of ints"),
+    "no axes in an array": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=np.array([])), (K, X), TypeError, r"broadcast_axes: got array"),
     "integers": (lambda k, x: dropout(k, x, 0.5), (K, S((2,), "int32")), TypeError, r"x: got dtype int32"),
     "no example axis": (lambda k, x: drop_path(k, x, 0.5), (K, S((), "float32")), ValueError, r"x: got shape \(\), expected \(N, ...\)"),
 }  # fmt: skip

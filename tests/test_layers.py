@@ -217,6 +217,18 @@ def test_nested_nets_are_summarised_flat():
     ]
 
 
+def test_blocks_with_a_size_per_axis():
+    net = serial(depth_to_space_layer((2, 1)), conv_layer(1, 3), space_to_depth_layer((1, 2)))
+    table = summary(net, (4, 6, 4))
+    assert [row.output_shape for row in table.rows] == [(4, 6, 4), (8, 6, 2), (6, 4, 1), (6, 2, 2)]
+    assert [row.name for row in table.rows[1:]] == ["depth_to_space 2x1", "conv 1 3", "space_to_depth 1x2"]
+
+
+def test_one_pad_for_all_axes_needs_axes():
+    with pytest.raises(ValueError, match=r"pads: got the int 1 for an array with 2 axes, expected at least 3"):
+        pad_layer(1).apply((), jnp.ones((2, 3)))
+
+
 def test_a_layer_of_ones_own():
     scale = Layer(
         "scale",

@@ -58,6 +58,7 @@ def test_one_dispatch_when_called_eagerly():
 
 ERRORS = {
     "unknown mode": (lambda x: pad(x, 1, "edge"), ValueError, r"mode: got 'edge', expected one of 'ZERO', 'CIRCULAR'"),
+    "a number as mode": (lambda x: pad(x, 1, mode=5), TypeError, r"mode: got 5, expected one of 'ZERO', .* or 1 of them"),
     "a mode too many": (lambda x: pad(x, 1, ("ZERO", "ZERO")), ValueError, r"mode: got \('ZERO', 'ZERO'\), expected .* 1 of them"),
     "too far to wrap": (lambda x: pad(x, 5, "CIRCULAR"), ValueError, r"pads: got 'CIRCULAR' with \(5, 5\) positions on spatial axis 0 of size 4, expected at most 4"),
     "too far to reflect": (lambda x: pad(x, ((0, 4),), "REFLECT"), ValueError, r"of size 4, expected at most 3"),
