@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import float_arrays, number, varying_alike
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
 
@@ -131,10 +131,7 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
 
 def _drop(key, x, rate, shared: tuple[int, ...]) -> jax.Array:
     _check_key(key)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"rate: got a {type(rate).__name__}, expected a Python number: it is a constant of the op")
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate: got {rate}, expected a number from 0 to 1: the probability to be dropped")
+    rate = number("rate", rate, 0, 1, ": the probability to be dropped")
     return x if rate == 0 else _masked_jit(1.0 - rate, shared, key, x)
 
 

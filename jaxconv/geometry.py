@@ -30,6 +30,7 @@ __all__ = [
     "adaptive_window",
     "check_channels",
     "check_groups",
+    "check_spatial_ndim",
     "conv_window",
     "kernel_spatial_ndim",
     "layout_of",
@@ -586,6 +587,17 @@ def spatial_ndim_of(name: str, sizes: int | Sequence[Any], ndim: int) -> int:
             f"spatial axes and the channels; without a batch axis give a tuple, one int per spatial axis"
         )
     return ndim - 2
+
+
+def check_spatial_ndim(spatial_ndim: int | None, shape: Sequence[int], *, minimum: int) -> int:
+    """How many spatial axes an x of this shape has: all but the first (batch) and the channels if it is not said."""
+    given = len(shape) - 2 if spatial_ndim is None else spatial_ndim
+    if not _is_int(given) or given < minimum:
+        raise ValueError(
+            f"spatial_ndim: got {spatial_ndim!r} for x of shape {tuple(shape)}, expected an int, at least {minimum} "
+            "(None: x.ndim − 2; without a batch axis name it)"
+        )
+    return operator.index(given)
 
 
 def check_groups(groups, **channels: int) -> int:

@@ -31,13 +31,12 @@ from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import float_arrays, mask_array, number, varying_alike
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.geometry import DataFormat, Layout, check_groups, layout_of
+from jaxconv.geometry import DataFormat, Layout, check_groups, check_spatial_ndim, layout_of
 
 __all__ = [
     "batch_norm",
@@ -162,7 +161,7 @@ def _over_devices(call: _Call, parts):
 
 
 def _count(call: _Call, x, where):
-    """The number of elements of each set: 1 for none, so that the mean of nothing is 0."""
+    """The number of elements of each set. 1 where there are none, so that their mean is 0; with a mask 0: it is NaN."""
     if where is not None:
         return _sum(call, jnp.ones(call.shape, accumulator(x.dtype)), where)
     return max(1, call.devices * math.prod(call.shape[axis] for axis in call.axes))
@@ -674,8 +673,7 @@ def standardize(
             "the other one of x with jnp.mean or jnp.var, and keepdims=True"
         )
     if mean is None:
-        where = None if where is None else _mask(where, given.shape)
-        x, where = varying_alike(given, where)
+        x, where = varying_alike(given, mask_array(where, given.shape, "x"))
         return _norm_jit(_Call(x.shape, axes, (), epsilon), x, where, None, None)
     if where is not None:
         raise ValueError("where: got a mask beside a mean and a variance, expected None: it would change nothing")
@@ -683,21 +681,6 @@ def standardize(
     shape = tuple(1 if number in axes else size for number, size in enumerate(x.shape))
     _check_shapes(shape, x.shape, f"with size 1 along axis {axis}", mean=mean, variance=variance)
     return _given_jit(epsilon, x, mean, variance, None, None)
-
-
-def _mask(where, shape):
-    """where as an array with as many axes as x."""
-    if not jnp.issubdtype(getattr(where, "dtype", type(where)), np.bool_):
-        kind = where.dtype if hasattr(where, "dtype") else f"a {type(where).__name__}"
-        raise TypeError(f"where: got {kind}, expected an array of booleans: compare, or convert with .astype(bool)")
-    where = jnp.asarray(where)
-    try:
-        fits = np.broadcast_shapes(where.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"where: got shape {where.shape}, expected one that broadcasts to x's, {shape}")
-    return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
 
 
 # --- arguments ---
@@ -714,14 +697,7 @@ def _channel_axis(x, spatial_ndim: int | None, data_format: DataFormat) -> int:
 
 
 def _layout(x, spatial_ndim: int | None, data_format: DataFormat) -> Layout:
-    given = spatial_ndim
-    if spatial_ndim is None:
-        spatial_ndim = x.ndim - 2
-    if isinstance(spatial_ndim, bool) or not isinstance(spatial_ndim, int) or spatial_ndim < 0:
-        raise ValueError(
-            f"spatial_ndim: got {given!r} for x of shape {x.shape}, expected an int, at least 0 (None: x.ndim − 2; "
-            "without a batch axis name it)"
-        )
+    spatial_ndim = check_spatial_ndim(spatial_ndim, x.shape, minimum=0)
     return layout_of("x", x.shape, spatial_ndim, data_format)
 
 
@@ -732,14 +708,7 @@ def _check_shapes(expected: tuple[int, ...], shape, what: str, **named) -> None:
 
 
 def _epsilon(epsilon: float) -> float:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)):
-        raise TypeError(
-            f"epsilon: got a {type(epsilon).__name__}, expected a Python number: it is a constant of the op and has no "
-            "gradient"
-        )
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon: got {epsilon}, expected at least 0: it is added to a variance")
-    return float(epsilon)
+    return number("epsilon", epsilon, 0, hint=": it is added to a variance")
 
 
 def _mapped(axis_name) -> tuple[tuple[Hashable, ...], int]:

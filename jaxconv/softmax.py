@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import broadcasts, float_arrays, mask_array, varying_alike
 from jaxconv._layout import summed_to
 from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
 from jaxconv.algorithms.dtypes import accumulator
@@ -24,27 +23,13 @@ def _axes(axis: int | Sequence[int] | None, shape) -> Axis:
     return tuple(range(len(shape))) if axis is None else checked_axis(axis, shape)
 
 
-def _checked_mask(where, shape):
-    """The mask as a boolean array that can be broadcast to this shape, or None."""
-    if where is None:
-        return None
-    mask = jnp.asarray(where)
-    if mask.dtype != jnp.bool_:
-        raise TypeError(f"where: got dtype {mask.dtype}, expected bool: True where an entry counts, as in where=x > 0")
-    if mask.ndim > len(shape) or any(
-        s not in (1, n) for s, n in zip(mask.shape[::-1], tuple(shape)[::-1], strict=False)
-    ):
-        raise ValueError(f"where: got shape {mask.shape}, expected one that can be broadcast to {tuple(shape)}")
-    return mask
-
-
 def _full(mask, shape) -> Any:
     return None if mask is None else jnp.broadcast_to(mask, shape)
 
 
 def _selected(mask, a, otherwise):
     """a where the mask is True."""
-    return a if mask is None else jnp.where(jnp.broadcast_to(mask, a.shape), a, otherwise)
+    return a if mask is None else jnp.where(mask, a, otherwise)
 
 
 # --- softmax ---
@@ -76,7 +61,7 @@ _softmax.defvjp(_softmax_fwd, _softmax_bwd)
 _softmax_jit = jax.jit(_softmax, static_argnums=0)
 
 
-def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
+def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
     """Softmax: positive, and of sum 1 along an axis.
 
     Formula, i and j along the axis:
@@ -111,7 +96,7 @@ def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLik
         [0.5, 0.5, 0.0]
     """
     (x,) = float_arrays(x=x)
-    return _softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _softmax_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- softmin ---
@@ -138,7 +123,7 @@ _softmin.defvjp(_softmin_fwd, _softmin_bwd)
 _softmin_jit = jax.jit(_softmin, static_argnums=0)
 
 
-def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
+def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
     """Softmin: the softmax of −x.
 
     Formula, i and j along the axis:
@@ -170,7 +155,7 @@ def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLik
         [0.5, 0.0, 0.5]
     """
     (x,) = float_arrays(x=x)
-    return _softmin_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _softmin_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- log_softmax ---
@@ -201,7 +186,7 @@ _log_softmax.defvjp(_log_softmax_fwd, _log_softmax_bwd)
 _log_softmax_jit = jax.jit(_log_softmax, static_argnums=0)
 
 
-def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
+def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
     """The logarithm of softmax.
 
     Formula, i and j along the axis:
@@ -236,7 +221,7 @@ def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: Arra
         True
     """
     (x,) = float_arrays(x=x)
-    return _log_softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _log_softmax_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- logsumexp ---
@@ -321,7 +306,7 @@ def logsumexp(
     b: jax.Array | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
-    where: ArrayLike | None = None,
+    where: jax.Array | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """The logarithm of a sum of exponentials.
 
@@ -365,11 +350,9 @@ def logsumexp(
         [0.5, 0.5]
     """
     a, b = float_arrays(a=a, b=b)
-    if b is not None and (
-        b.ndim > a.ndim or any(s not in (1, n) for s, n in zip(b.shape[::-1], a.shape[::-1], strict=False))
-    ):
-        raise ValueError(f"b: got shape {b.shape}, expected one that can be broadcast to {a.shape}, that of a")
-    a, b, mask = varying_alike(a, b, _checked_mask(where, a.shape))
+    if b is not None and not broadcasts(b.shape, a.shape):
+        raise ValueError(f"b: got shape {b.shape}, expected one that broadcasts to {a.shape}, that of a")
+    a, b, mask = varying_alike(a, b, mask_array(where, a.shape, "a"))
     y, sign = _logsumexp_jit(_axes(axis, a.shape), bool(keepdims), bool(return_sign), a, b, mask)
     return (y, sign) if return_sign else y
 
@@ -407,7 +390,7 @@ _logmeanexp_jit = jax.jit(_logmeanexp, static_argnums=(0, 1))
 def logmeanexp(
     x: jax.Array,
     axis: int | Sequence[int] | None = None,
-    where: ArrayLike | None = None,
+    where: jax.Array | None = None,
     keepdims: bool = False,
 ) -> jax.Array:
     """The logarithm of a mean of exponentials.
@@ -444,7 +427,7 @@ def logmeanexp(
         3.0
     """
     (x,) = float_arrays(x=x)
-    x, mask = varying_alike(x, _checked_mask(where, x.shape))
+    x, mask = varying_alike(x, mask_array(where, x.shape, "x"))
     return _logmeanexp_jit(_axes(axis, x.shape), bool(keepdims), x, mask)
 
 

@@ -175,6 +175,11 @@ def test_dtypes(dtype):
     assert_close(jnp.max(y), expected[0], length=0)
 
 
+def test_a_rate_of_numpy():
+    x = ones(6, 5)
+    assert jnp.array_equal(dropout(KEY, x, np.float32(0.5)), dropout(KEY, x, 0.5))
+
+
 S = jax.ShapeDtypeStruct
 X, K = S((2, 3), "float32"), S((2,), "uint32")
 ERRORS = {
