@@ -52,9 +52,18 @@ def _softmax_bwd(axis: Axis, saved, dy):
     # dy_j/dx_i = y_j·([i = j] − y_i):   dx_i = y_i·(dy_i − sum_j dy_j·y_j)
     y, mask = saved
     acc = accumulator(y.dtype)
-    y_, dy_ = y.astype(acc), _selected(mask, dy.astype(acc), 0)
-    dx = y_ * (dy_ - jnp.sum(dy_ * y_, axis, keepdims=True))
+    dx = _times_less_mean(axis, y.astype(acc), _selected(mask, dy.astype(acc), 0))
     return _selected(mask, dx, 0).astype(y.dtype), None
+
+
+def _times_less_mean(axis: Axis, y, dy):
+    """y_i·(dy_i − sum_j dy_j·y_j), for y of sum 1.
+
+    Where y_i is all but 1, the sum is all but dy_i, and its rounding error may be more than what they differ by. So the
+    mean of what is left, which is 0 but for rounding errors, is subtracted, too.
+    """
+    rest = dy - jnp.sum(dy * y, axis, keepdims=True)
+    return y * (rest - jnp.sum(rest * y, axis, keepdims=True))
 
 
 _softmax.defvjp(_softmax_fwd, _softmax_bwd)
@@ -463,7 +472,7 @@ def _gumbel_softmax_bwd(axis: Axis, hard: bool, saved, dy):
     soft, temperature = saved
     acc = accumulator(soft.dtype)
     s, t, dy_ = soft.astype(acc), temperature.astype(acc), dy.astype(acc)
-    du = s * (dy_ - jnp.sum(dy_ * s, axis, keepdims=True))
+    du = _times_less_mean(axis, s, dy_)
     dtemperature = -jnp.sum(du * jnp.log(jnp.where(s > 0, s, 1))) / t  # 0·log 0 = 0
     return (du / t).astype(soft.dtype), dtemperature.astype(temperature.dtype), None
 

@@ -34,6 +34,14 @@ def test_nothing_overflows():
     assert logsumexp(-x) == 0
 
 
+def test_a_dominant_entry_keeps_the_digits_of_its_gradient():
+    x, dy = np.asarray([9.0, 0.5, -0.5]), np.asarray([3.3, 0.7, -1.9])
+    y = np.exp(x) / np.exp(x).sum()
+    exact = y * (dy - dy @ y)
+    (dx,) = jax.vjp(softmax, jnp.asarray(x, "float32"))[1](jnp.asarray(dy, "float32"))
+    assert np.abs(np.asarray(dx) / exact - 1).max() < 1e-6
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("op", [*OPS, lambda x: gumbel_softmax(KEY, x, 0.5)])
 def test_dtype_is_kept(op, dtype):
@@ -190,7 +198,9 @@ def test_x_and_the_mask_are_checked(op):
     with pytest.raises(TypeError, match=r"where: got a list, expected an array"):
         op(jnp.ones((2, 3)), where=[True, False, True])
     for shape in ((2,), (1, 2, 3)):
-        with pytest.raises(ValueError, match=r"where: got shape .*, expected one that broadcasts to \(2, 3\), that of [ax]"):
+        with pytest.raises(
+            ValueError, match=r"where: got shape .*, expected one that broadcasts to \(2, 3\), that of [ax]"
+        ):
             op(jnp.ones((2, 3)), where=np.ones(shape, bool))
 
 
