@@ -96,10 +96,11 @@ def number(name: str, value, low: float = -math.inf, high: float = math.inf, hin
             f"{name}: got a {type(value).__name__}, expected a Python number: it is a constant of the op and has no "
             "gradient"
         )
-    if (low, high) != (-math.inf, math.inf) and not low <= value <= high:
+    size = float(value)
+    if (low, high) != (-math.inf, math.inf) and not low <= size <= high:
         expected = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
         raise ValueError(f"{name}: got {value}, expected {expected}{hint}")
-    return float(value)
+    return size
 
 
 def bool_array(name: str, value) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxconv._arguments import broadcasts, float_arrays, mask_array, varying_alike
 from jaxconv._layout import summed_to
@@ -70,7 +71,7 @@ _softmax.defvjp(_softmax_fwd, _softmax_bwd)
 _softmax_jit = jax.jit(_softmax, static_argnums=0)
 
 
-def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
     """Softmax: positive, and of sum 1 along an axis.
 
     Formula, i and j along the axis:
@@ -132,7 +133,7 @@ _softmin.defvjp(_softmin_fwd, _softmin_bwd)
 _softmin_jit = jax.jit(_softmin, static_argnums=0)
 
 
-def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
     """Softmin: the softmax of −x.
 
     Formula, i and j along the axis:
@@ -195,7 +196,7 @@ _log_softmax.defvjp(_log_softmax_fwd, _log_softmax_bwd)
 _log_softmax_jit = jax.jit(_log_softmax, static_argnums=0)
 
 
-def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: jax.Array | None = None) -> jax.Array:
+def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLike | None = None) -> jax.Array:
     """The logarithm of softmax.
 
     Formula, i and j along the axis:
@@ -315,7 +316,7 @@ def logsumexp(
     b: jax.Array | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
-    where: jax.Array | None = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """The logarithm of a sum of exponentials.
 
@@ -399,7 +400,7 @@ _logmeanexp_jit = jax.jit(_logmeanexp, static_argnums=(0, 1))
 def logmeanexp(
     x: jax.Array,
     axis: int | Sequence[int] | None = None,
-    where: jax.Array | None = None,
+    where: ArrayLike | None = None,
     keepdims: bool = False,
 ) -> jax.Array:
     """The logarithm of a mean of exponentials.
