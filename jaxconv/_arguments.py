@@ -1,5 +1,8 @@
 """Checks of array arguments, made while tracing: what was given, what was expected, what to do."""
 
+import math
+import numbers
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -59,6 +62,45 @@ def integer_array(name: str, value) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name}: got dtype {array.dtype}, expected integers: convert with .astype('int32')")
     return array
+
+
+def mask_array(where, shape: tuple[int, ...], of: str):
+    """A mask of single elements, None for none, with as many axes as the array of this shape; of is that one's name.
+
+    Raises:
+        TypeError: the mask is not an array of booleans. ValueError: it does not broadcast to the shape.
+    """
+    if where is None:
+        return None
+    where = bool_array("where", where)
+    if not broadcasts(where.shape, shape):
+        raise ValueError(
+            f"where: got shape {where.shape}, expected one that broadcasts to {tuple(shape)}, that of {of}"
+        )
+    return where if where.ndim == len(shape) else where.reshape(*[1] * (len(shape) - where.ndim), *where.shape)
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Whether an array of the one shape can be broadcast to the other."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
+
+
+def number(name: str, value, low: float = -math.inf, high: float = math.inf, hint: str = "") -> float:
+    """An option that is a number, Python's or NumPy's, as a Python float; hint says why it must be in the range.
+
+    Raises:
+        TypeError: it is no number. ValueError: it is below low or above high, or NaN where one of them is given.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{name}: got a {type(value).__name__}, expected a Python number: it is a constant of the op and has no "
+            "gradient"
+        )
+    size = float(value)
+    if (low, high) != (-math.inf, math.inf) and not low <= size <= high:
+        expected = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
+        raise ValueError(f"{name}: got {value}, expected {expected}{hint}")
+    return size
 
 
 def bool_array(name: str, value) -> jax.Array:

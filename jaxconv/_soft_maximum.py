@@ -16,6 +16,8 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv._arguments import number
+
 # --- logsumexp ---
 
 
@@ -73,25 +75,19 @@ def lp_weight(p: float, x, y):
 
 def checked_exponent(p) -> float:
     """The p of a norm, an int where it is a whole number."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)):
-        raise TypeError(f"p: got a {type(p).__name__}, expected a Python number, at least 1: it has no gradient")
-    if not 1 <= p < math.inf:
+    if not 1 <= (e := number("p", p)) < math.inf:
         hint = ": for p = inf use max_pool, or global_max_pool, of jnp.abs(x)" if p == math.inf else ""
         raise ValueError(f"p: got {p}, expected a finite number, at least 1{hint}")
-    return int(p) if p == int(p) else float(p)
+    return int(e) if e == int(e) else e
 
 
 def checked_sharpness(sharpness) -> float:
     """The t of a logsumexp."""
-    if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)):
-        raise TypeError(
-            f"sharpness: got a {type(sharpness).__name__}, expected a Python number above 0: it has no gradient"
-        )
-    if not 0 < sharpness < math.inf:
+    if not 0 < (t := number("sharpness", sharpness)) < math.inf:
         hint = ": for the limit use max_pool, or global_max_pool" if sharpness == math.inf else ""
         hint = hint or ": for a soft minimum negate x and the result" if sharpness < 0 else hint
         raise ValueError(f"sharpness: got {sharpness}, expected a finite number above 0{hint}")
-    return float(sharpness)
+    return t
 
 
 def _power(a, e):

@@ -1,13 +1,12 @@
 """Activations. Element-wise ones: dx = dy · f'(x), f' written so that it is accurate over the whole range."""
 
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import float_arrays
+from jaxconv._arguments import broadcasts, float_arrays, number
 from jaxconv._layout import summed_to
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
@@ -81,16 +80,6 @@ def _gated(a, v):
     """
     half = jnp.exp(-_size(v) / 2)
     return jnp.where(v >= 0, a, (a * half) * half) / (1 + half * half)
-
-
-def _constant(name: str, value: float) -> float:
-    """An option that is a number."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"{name}: got a {type(value).__name__}, expected a Python number: it is a constant of the op and has no "
-            "gradient"
-        )
-    return float(value)
 
 
 # --- identity ---
@@ -307,7 +296,7 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
         [-0.5, 0.0, 2.0]
     """
     (x,) = float_arrays(x=x)
-    return _leaky_relu_jit(_constant("negative_slope", negative_slope), x)
+    return _leaky_relu_jit(number("negative_slope", negative_slope), x)
 
 
 # --- prelu ---
@@ -373,7 +362,7 @@ def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
         -3.0
     """
     x, slope = float_arrays(x=x, slope=slope)
-    if slope.ndim > x.ndim or any(s not in (1, n) for s, n in zip(slope.shape[::-1], x.shape[::-1], strict=False)):
+    if not broadcasts(slope.shape, x.shape):
         raise ValueError(
             f"slope: got shape {slope.shape} for x of shape {x.shape}, expected one that can be broadcast to it: () "
             "for one slope, (C,) for one per channel, (C, 1, 1) for one per channel with the channels first"
@@ -606,7 +595,7 @@ def threshold(x: jax.Array, threshold: float, value: float) -> jax.Array:
         [-5.0, -5.0, 2.0]
     """
     (x,) = float_arrays(x=x)
-    return _threshold_jit(_constant("threshold", threshold), _constant("value", value), x)
+    return _threshold_jit(number("threshold", threshold), number("value", value), x)
 
 
 # --- hard_shrink ---
@@ -637,9 +626,7 @@ def _outside(lambd: float, x):
 
 
 def _shrinkage(lambd: float) -> float:
-    if not (number := _constant("lambd", lambd)) >= 0:
-        raise ValueError(f"lambd: got {lambd!r}, expected at least 0: it is the half width of the interval set to 0")
-    return number
+    return number("lambd", lambd, 0, hint=": it is the half width of the interval set to 0")
 
 
 def hard_shrink(x: jax.Array, lambd: float = 0.5) -> jax.Array:
@@ -1260,7 +1247,8 @@ def _squareplus_primal(b: float, x):
 
 def _squareplus_parts(b: float, x):
     """b/(2·(r + |x|)) and r = √(x² + b), without the square, which would overflow."""
-    k, size = math.sqrt(b), _size(x)
+    # Infinity as the largest number, which gives the same and has derivatives: inf/inf is in those of the ratio.
+    k, size = math.sqrt(b), _size(jnp.clip(x, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max))
     larger, ratio = jnp.maximum(size, k), jnp.minimum(size, k) / jnp.maximum(size, k)
     root = larger * jnp.sqrt(1 + ratio * ratio)
     return k / 2 * (k / (root + size)), root
@@ -1315,9 +1303,9 @@ def squareplus(x: jax.Array, b: float = 4) -> jax.Array:
         [0.5, 1.0, 2.0]
     """
     (x,) = float_arrays(x=x)
-    if not (number := _constant("b", b)) > 0:
-        raise ValueError(f"b: got {b!r}, expected a number above 0: for b = 0 use relu")
-    return _squareplus_jit(number, x)
+    if not (b_ := number("b", b)) > 0:
+        raise ValueError(f"b: got {b}, expected a number above 0: for b = 0 use relu")
+    return _squareplus_jit(b_, x)
 
 
 # --- silu ---
@@ -1680,7 +1668,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
         [-0.5, 0.0, 2.0]
     """
     (x,) = float_arrays(x=x)
-    return _elu_jit(_constant("alpha", alpha), x)
+    return _elu_jit(number("alpha", alpha), x)
 
 
 # --- celu ---
@@ -1737,9 +1725,9 @@ def celu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
         [-0.5, 0.0, 2.0]
     """
     (x,) = float_arrays(x=x)
-    if (number := _constant("alpha", alpha)) == 0:
+    if (alpha := number("alpha", alpha)) == 0:
         raise ValueError("alpha: got 0, expected another number: x is divided by it; the limit is relu")
-    return _celu_jit(number, x)
+    return _celu_jit(alpha, x)
 
 
 # --- selu ---

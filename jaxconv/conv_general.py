@@ -17,7 +17,7 @@ the channels.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -254,7 +254,7 @@ def conv_general_dilated(
     ndim = len(window_strides)
     call = _Call(
         tuple(window_strides),
-        padding if isinstance(padding, str) else tuple(map(tuple, padding)),
+        _pairs(padding),
         (1,) * ndim if lhs_dilation is None else tuple(lhs_dilation),
         (1,) * ndim if rhs_dilation is None else tuple(rhs_dilation),
         dimension_numbers if dimension_numbers is None else _hashable(dimension_numbers),
@@ -268,6 +268,16 @@ def conv_general_dilated(
     if not ours or lhs.dtype != rhs.dtype or out_sharding is not None:
         return call.by_lax(lhs, rhs, out_sharding)
     return _conv_general_dilated_jit(call, *varying_alike(lhs, rhs))
+
+
+def _pairs(padding):
+    """padding as it is compared; what is neither a string nor pairs as it is: lax says what is wrong with it."""
+    if isinstance(padding, str):
+        return padding
+    try:
+        return tuple(map(tuple, padding))
+    except TypeError:
+        return _hashable(list(padding)) if isinstance(padding, Iterable) else padding
 
 
 def _hashable(value):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxconv._arguments import float_arrays
+from jaxconv._arguments import float_arrays, number, varying_alike
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
 
@@ -42,7 +42,7 @@ def _masked_jit(keep: float, shared: tuple[int, ...], key, x):
     # The draw is not part of the rule: keys have no gradient, and a mask that is saved is the same in the backward
     # however that is compiled. Drawn again from a key of the "rbg" kind, it need not be.
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
-    return _masked(keep, jax.random.bernoulli(key, keep, shape), x)
+    return _masked(keep, *varying_alike(jax.random.bernoulli(key, keep, shape), x))
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: float, *, broadcast_axes: int | Sequence[int] = ()) -> jax.Array:
@@ -86,7 +86,8 @@ def dropout(key: jax.Array, x: jax.Array, rate: float, *, broadcast_axes: int | 
     """
     (x,) = float_arrays(x=x)
     given = tuple(broadcast_axes) if isinstance(broadcast_axes, Sequence) else broadcast_axes
-    return _drop(key, x, rate, () if given == () else checked_axis(given, x.shape, "broadcast_axes"))
+    none = isinstance(given, tuple) and not given
+    return _drop(key, x, rate, () if none else checked_axis(given, x.shape, "broadcast_axes"))
 
 
 def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
@@ -130,10 +131,7 @@ def drop_path(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
 
 def _drop(key, x, rate, shared: tuple[int, ...]) -> jax.Array:
     _check_key(key)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"rate: got a {type(rate).__name__}, expected a Python number: it is a constant of the op")
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate: got {rate}, expected a number from 0 to 1: the probability to be dropped")
+    rate = number("rate", rate, 0, 1, ": the probability to be dropped")
     return x if rate == 0 else _masked_jit(1.0 - rate, shared, key, x)
 
 

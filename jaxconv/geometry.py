@@ -30,6 +30,7 @@ __all__ = [
     "adaptive_window",
     "check_channels",
     "check_groups",
+    "check_spatial_ndim",
     "conv_window",
     "kernel_spatial_ndim",
     "layout_of",
@@ -57,7 +58,7 @@ class Border(NamedTuple):
     With N the size of the axis, position v of the longer axis holds x[v − low] where 0 <= v − low < N, and outside it
 
         CIRCULAR    x[(v − low) mod N]          c d | a b c d | a b
-        REFLECT     mirrored at the end element d c | b [a b c d] c | b a: the end itself is not repeated
+        REFLECT     mirrored at the end element c b | a b c d | c b: the end itself is not repeated
         SYMMETRIC   mirrored at the end's edge  b a | a b c d | d c
         REPLICATE   the end element             a a | a b c d | d d
         ZERO        0; here negative sizes crop
@@ -299,12 +300,12 @@ def pad_borders(
         ValueError: a mode that does not exist, or an axis too short for it. TypeError: an option has the wrong type.
     """
     ndim = len(input_size)
+    expected = f"expected one of {', '.join(map(repr, PAD_MODES))}, or {ndim} of them, one per spatial axis"
+    if not isinstance(mode, Sequence):
+        raise TypeError(f"mode: got {mode!r}, {expected}")
     modes = (mode,) * ndim if isinstance(mode, str) else tuple(mode)
     if len(modes) != ndim or not all(isinstance(m, str) and m.upper() in PAD_MODES for m in modes):
-        raise ValueError(
-            f"mode: got {mode!r}, expected one of {', '.join(map(repr, PAD_MODES))}, or {ndim} of them, one per "
-            "spatial axis"
-        )
+        raise ValueError(f"mode: got {mode!r}, {expected}")
     borders = []
     for axis, (kind, n, m) in enumerate(zip(_padding_kinds(pads, ndim, "pads"), input_size, modes, strict=True)):
         if isinstance(kind, str):
@@ -327,11 +328,11 @@ def _check_border(name: str, border: Border, n: int) -> None:
             f"{name}: got ({low}, {high}) on spatial axis {axis} with {mode!r}, expected numbers of at least 0: crop "
             "with mode 'ZERO', or with a slice"
         )
-    most = {"CIRCULAR": n, "REFLECT": n - 1, "SYMMETRIC": n}.get(mode, max(low, high) if n else 0)
+    most = {"CIRCULAR": n, "REFLECT": max(0, n - 1), "SYMMETRIC": n}.get(mode, max(low, high) if n else 0)
     if max(low, high) > most:
         raise ValueError(
             f"{name}: got {mode!r} with ({low}, {high}) positions on spatial axis {axis} of size {n}, expected at most "
-            f"{max(most, 0)}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
+            f"{most}: {mode} padding has no more values to repeat; use a smaller window, or pad twice"
         )
 
 
@@ -586,6 +587,17 @@ def spatial_ndim_of(name: str, sizes: int | Sequence[Any], ndim: int) -> int:
             f"spatial axes and the channels; without a batch axis give a tuple, one int per spatial axis"
         )
     return ndim - 2
+
+
+def check_spatial_ndim(spatial_ndim: int | None, shape: Sequence[int], *, minimum: int) -> int:
+    """How many spatial axes an x of this shape has: all but the first (batch) and the channels if it is not said."""
+    given = len(shape) - 2 if spatial_ndim is None else spatial_ndim
+    if not _is_int(given) or given < minimum:
+        raise ValueError(
+            f"spatial_ndim: got {spatial_ndim!r} for x of shape {tuple(shape)}, expected an int, at least {minimum} "
+            "(None: x.ndim − 2; without a batch axis name it)"
+        )
+    return operator.index(given)
 
 
 def check_groups(groups, **channels: int) -> int:

@@ -78,7 +78,7 @@ from jaxconv.geometry import (
     transpose_window,
 )
 from jaxconv.linear import dense, flatten
-from jaxconv.norm import batch_norm, batch_norm_inference, group_norm, instance_norm, layer_norm, rms_norm
+from jaxconv.norm import batch_norm_inference, batch_norm_wide, group_norm, instance_norm, layer_norm, rms_norm
 from jaxconv.padding import pad
 from jaxconv.patches import depth_to_space, space_to_depth
 from jaxconv.pool import avg_pool, logsumexp_pool, lp_pool, max_pool, min_pool, sum_pool
@@ -250,9 +250,13 @@ class Layer:
     train: Callable[[Params, State, jax.Array, jax.Array], tuple[jax.Array, State]] = cast(Any, None)
 
     def __post_init__(self):
-        if self.train is None:
-            as_applied = lambda params, state, x, key: (_apply(self, params, state, x), state)  # noqa: E731
-            object.__setattr__(self, "train", as_applied)
+        # dataclasses.replace hands on the train of the layer that was copied, whose apply it would use.
+        if self.train is None or getattr(self.train, "__func__", None) is Layer._as_applied:
+            object.__setattr__(self, "train", self._as_applied)
+
+    def _as_applied(self, params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
+        del key
+        return _apply(self, params, state, x), state
 
     @property
     def stateful(self) -> bool:
@@ -336,66 +340,119 @@ def _composite(
     flops: Callable[[Shape, Shape], int],
 ) -> Layer:
     """One layer made of several: one after the other, or side by side if there is a combine."""
-    stateful = [layer for layer in layers if layer.stateful]
-
-    def flow(use: Callable[[int, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-        if combine is not None:
-            return combine(*(use(number, x) for number in range(len(layers))))
-        for number in range(len(layers)):
-            x = use(number, x)
-        return x
-
-    def states_of(state: State) -> State:
-        if not stateful:
-            return ((),) * len(layers)
-        if len(state) != len(layers):
-            raise ValueError(
-                f"state: got {'none' if len(state) == 0 else f'{len(state)} entries'}, expected {len(layers)}, one per "
-                f"layer: {stateful[0].name} has a state; call net.apply(params, x, state) with the state that "
-                "net.init_state(input_shape) makes and net.train returns"
-            )
-        return state
-
-    def init(key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
-        params = []
-        for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
-            params.append(layer.init(layer_key, input_shape, dtype))
-            if combine is None:
-                input_shape = _shape_after(layer, params[-1], input_shape, dtype)
-        return tuple(params)
-
-    def init_state(input_shape: Shape, dtype: Any = jnp.float32) -> State:
-        states = []
-        for layer in layers:
-            states.append(layer.init_state(input_shape, dtype))
-            if combine is None:
-                input_shape = output_shape(layer, input_shape, dtype)
-        return tuple(states)
-
-    def apply(params: Params, x: jax.Array, state: State = ()) -> jax.Array:
-        states = states_of(state)
-        return flow(lambda number, x: _apply(layers[number], params[number], states[number], x), x)
-
-    def train(params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
-        keys, states = jax.random.split(key, len(layers)), list(states_of(state))
-
-        def use(number: int, x: jax.Array) -> jax.Array:
-            y, states[number] = layers[number].train(params[number], states[number], x, keys[number])
-            return y
-
-        y = flow(use, x)
-        return y, tuple(states) if stateful else ()
-
+    parts = _Parts(layers, combine)
     return Layer(
         name,
-        init,
-        apply,
+        parts.init,
+        parts.apply,
         flops=flops,
         layers=layers,
         combine=combine,
-        init_state=init_state if stateful else _no_state,
-        train=train,
+        init_state=parts.init_state if parts.stateful else _no_state,
+        train=parts.train,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Parts:
+    """The functions of a layer made of others."""
+
+    layers: tuple[Layer, ...]
+    combine: Callable[..., jax.Array] | None
+
+    @functools.cached_property
+    def stateful(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.stateful)
+
+    def init(self, key: jax.Array, input_shape: Shape, dtype: Any = jnp.float32) -> Params:
+        return self.made(key, input_shape, dtype).params
+
+    def init_state(self, input_shape: Shape, dtype: Any = jnp.float32) -> State:
+        return self.made(None, input_shape, dtype, abstract_state=False).state
+
+    def made(self, key: jax.Array | None, input_shape: Shape, dtype: Any, abstract_state: bool = True) -> "_Made":
+        """What `_made` makes of the parts, as of one layer."""
+        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        each, shape = [], tuple(input_shape)
+        for layer, layer_key in zip(self.layers, keys, strict=True):
+            each.append(_made(layer, layer_key, shape, dtype, abstract_state))
+            if self.combine is None:
+                shape = each[-1].output_shape
+        if self.combine is not None:
+            arrays = [jax.ShapeDtypeStruct((1, *made.output_shape), dtype) for made in each]
+            shape = jax.eval_shape(self.combine, *arrays).shape[1:]
+        state = tuple(made.state for made in each) if self.stateful else ()
+        return _Made(tuple(made.params for made in each), state, shape)
+
+    def apply(self, params: Params, x: jax.Array, state: State = ()) -> jax.Array:
+        states = self.states_of(state)
+        return self.flow(lambda number, x: _apply(self.layers[number], params[number], states[number], x), x)
+
+    def train(self, params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
+        keys, states = jax.random.split(key, len(self.layers)), list(self.states_of(state))
+
+        def use(number: int, x: jax.Array) -> jax.Array:
+            y, states[number] = self.layers[number].train(params[number], states[number], x, keys[number])
+            return y
+
+        y = self.flow(use, x)
+        return y, tuple(states) if self.stateful else ()
+
+    def flow(self, use: Callable[[int, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        """x through the layers, each of them used by its number."""
+        if self.combine is not None:
+            return self.combine(*(use(number, x) for number in range(len(self.layers))))
+        for number in range(len(self.layers)):
+            x = use(number, x)
+        return x
+
+    def states_of(self, state: State) -> State:
+        """The state with one entry per layer."""
+        if not self.stateful:
+            return ((),) * len(self.layers)
+        if len(state) != len(self.layers):
+            raise ValueError(
+                f"state: got {'none' if len(state) == 0 else f'{len(state)} entries'}, expected {len(self.layers)}, "
+                f"one per layer: {self.stateful[0].name} has a state; call net.apply(params, x, state) with the state "
+                "that net.init_state(input_shape) makes and net.train returns"
+            )
+        return state
+
+
+class _Made(NamedTuple):
+    """What a layer has for an input shape."""
+
+    params: Params
+    state: State
+    output_shape: Shape
+
+
+def _made(layer: Layer, key: jax.Array | None, input_shape: Shape, dtype: Any, abstract_state: bool = True) -> _Made:
+    """The params, the state and the output shape of a layer, from one walk over all that it is made of.
+
+    A layer after another needs the shape in between, and that is known from the params and the state: were each of the
+    three asked for by itself, every level of a nested net would ask the one below it several times.
+
+    The params are abstract if there is no key.
+    """
+    parts = _parts_of(layer)
+    if parts is not None:
+        return parts.made(key, input_shape, dtype, abstract_state)
+    init = lambda key: layer.init(key, input_shape, dtype)  # noqa: E731
+    init_state = lambda: layer.init_state(input_shape, dtype)  # noqa: E731
+    params = jax.eval_shape(init, jax.random.key(0)) if key is None else init(key)
+    state = jax.eval_shape(init_state) if abstract_state else init_state()
+    x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+    return _Made(params, state, jax.eval_shape(functools.partial(_apply, layer), params, state, x).shape[1:])
+
+
+def _parts_of(layer: Layer) -> _Parts | None:
+    """What a layer is made of; None for one that is not, or that was given a function of its own since."""
+    parts = getattr(layer.init, "__self__", None)
+    if not isinstance(parts, _Parts):
+        return None
+    own = parts.init, parts.apply, parts.init_state if parts.stateful else _no_state
+    return parts if (layer.init, layer.apply, layer.init_state) == own else None
 
 
 def _apply(layer: Layer, params: Params, state: State, x: jax.Array) -> jax.Array:
@@ -658,7 +715,7 @@ def batch_norm_layer(
 
     def train(params: Params, state: State, x: jax.Array, key: jax.Array) -> tuple[jax.Array, State]:
         del key
-        y, mean, var = batch_norm(x, params.get("scale"), params.get("bias"), epsilon=epsilon, axis_name=axis_name)
+        y, mean, var = batch_norm_wide(x, params.get("scale"), params.get("bias"), epsilon=epsilon, axis_name=axis_name)
         count = x.size // max(1, x.shape[-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
         batch = {"mean": mean, "var": var * (count / max(1, count - 1))}
         moved = lambda old, new: momentum * old + (1 - momentum) * lax.stop_gradient(new).astype(old.dtype)  # noqa: E731
@@ -684,9 +741,10 @@ def layer_norm_layer(
     axes = _from_the_last("layer_norm_layer", axis)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        _sizes_along("layer_norm_layer", axes, x.shape[1:])
         return layer_norm(x, params.get("scale"), params.get("bias"), axis=axes, epsilon=epsilon)
 
-    init = _norm_init(lambda shape: tuple(shape[a] for a in axes), use_scale, use_bias)
+    init = _norm_init(functools.partial(_sizes_along, "layer_norm_layer", axes), use_scale, use_bias)
     return Layer("layer_norm", init, apply, _all_along(axes), _flops_each(7))
 
 
@@ -700,9 +758,10 @@ def rms_norm_layer(*, axis: int | Sequence[int] = -1, epsilon: float = 1e-6, use
     axes = _from_the_last("rms_norm_layer", axis)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
+        _sizes_along("rms_norm_layer", axes, x.shape[1:])
         return rms_norm(x, params.get("scale"), axis=axes, epsilon=epsilon)
 
-    init = _norm_init(lambda shape: tuple(shape[a] for a in axes), use_scale, use_bias=False)
+    init = _norm_init(functools.partial(_sizes_along, "rms_norm_layer", axes), use_scale, use_bias=False)
     return Layer("rms_norm", init, apply, _all_along(axes), _flops_each(4))
 
 
@@ -753,9 +812,20 @@ def _norm_init(
 
 def _from_the_last(name: str, axis: int | Sequence[int]) -> tuple[int, ...]:
     axes = tuple(int(a) for a in np.atleast_1d(np.asarray(axis)))
-    if any(a >= 0 for a in axes):
+    if not axes or any(a >= 0 for a in axes):
         raise ValueError(f"{name}: got the axis {axis}, expected axes counted from the last, from −1 downwards")
-    return axes
+    return tuple(sorted(axes))  # the order that scale and bias have them in is that of x
+
+
+def _sizes_along(name: str, axes: tuple[int, ...], input_shape: Shape) -> Shape:
+    """The sizes of an example along these axes, checked to be there: the axis before them is the batch's."""
+    if axes[0] < -len(input_shape):
+        raise ValueError(
+            f"{name}: got the axis {axes[0]} for an example of shape {tuple(input_shape)}, expected axes of the "
+            f"example, from −1 to −{len(input_shape)}: examples do not share statistics; name other axes, or give x "
+            "its batch axis"
+        )
+    return tuple(input_shape[axis] for axis in axes)
 
 
 def _all_along(axes: tuple[int, ...]) -> Callable[[Shape], Reach]:
@@ -940,13 +1010,12 @@ def pad_layer(pads: int | Sequence[int | Pad], mode: str | Sequence[str] = "ZERO
     """
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        every = [pads] * (x.ndim - 2) if isinstance(pads, int) else pads
-        return pad(x, every, mode)
+        return pad(x, pads, mode)
 
     return Layer("pad", _no_params, apply)
 
 
-def depth_to_space_layer(block_size: int) -> Layer:
+def depth_to_space_layer(block_size: int | Sequence[int]) -> Layer:
     """`jaxconv.depth_to_space` as a layer: channels become positions (pixel shuffle).
 
     Example:
@@ -955,14 +1024,14 @@ def depth_to_space_layer(block_size: int) -> Layer:
     """
 
     def reach(input_shape: Shape) -> Reach:
-        ndim = len(input_shape) - 1
-        return Reach((1,) * ndim, (Fraction(1, block_size),) * ndim)
+        block = per_axis("block_size", block_size, len(input_shape) - 1, minimum=1)
+        return Reach((1,) * len(block), tuple(Fraction(1, size) for size in block))
 
-    name = f"depth_to_space {block_size}"
+    name = f"depth_to_space {_times(block_size)}"
     return Layer(name, _no_params, lambda params, x: depth_to_space(x, block_size), reach)
 
 
-def space_to_depth_layer(block_size: int) -> Layer:
+def space_to_depth_layer(block_size: int | Sequence[int]) -> Layer:
     """`jaxconv.space_to_depth` as a layer: blocks of positions become channels.
 
     Example:
@@ -973,7 +1042,7 @@ def space_to_depth_layer(block_size: int) -> Layer:
     def window(input_shape: Shape) -> Window:
         return pool_window(input_shape[:-1], block_size)
 
-    name = f"space_to_depth {block_size}"
+    name = f"space_to_depth {_times(block_size)}"
     return Layer(name, _no_params, lambda params, x: space_to_depth(x, block_size), window)
 
 
@@ -1161,17 +1230,7 @@ def output_shape(layer: Layer, input_shape: Sequence[int], dtype: Any = jnp.floa
         >>> output_shape(conv_layer(12, 3, padding="SAME"), (32, 32, 3))
         (32, 32, 12)
     """
-    return _shape_after(layer, _abstract_params(layer, input_shape, dtype), input_shape, dtype)
-
-
-def _shape_after(layer: Layer, params: Params, input_shape: Sequence[int], dtype: Any) -> Shape:
-    state = jax.eval_shape(lambda: layer.init_state(tuple(input_shape), dtype))
-    x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
-    return jax.eval_shape(functools.partial(_apply, layer), params, state, x).shape[1:]
-
-
-def _abstract_params(layer: Layer, input_shape: Sequence[int], dtype: Any) -> Params:
-    return jax.eval_shape(lambda key: layer.init(key, tuple(input_shape), dtype), jax.random.key(0))
+    return _made(layer, None, tuple(input_shape), dtype).output_shape
 
 
 class Row(NamedTuple):
@@ -1299,8 +1358,9 @@ def _rows(net: Layer, at: _At, whole: Shape, dtype: Any, branch: str) -> tuple[l
         shape = jax.eval_shape(net.combine, *arrays).shape[1:]
         parameters, after = 0, _At(shape, tuple(map(max, fields)), tuple(map(max, jumps)))
     else:
-        parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(_abstract_params(net, at.shape, dtype)))
-        after = _after(net, at, dtype)
+        made = _made(net, None, at.shape, dtype)
+        parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(made.params))
+        after = _after(net, at, made.output_shape)
     field = tuple(n if math.isinf(f) else math.floor(f) for n, f in zip(whole, after.field, strict=True))
     flops = net.flops(at.shape, after.shape)
     rows.append(Row(net.name, after.shape, parameters, flops, field, _within(branch, rows)))
@@ -1312,9 +1372,8 @@ def _within(branch: str, rows: list[Row]) -> str:
     return branch.replace("+", "|") if rows else branch
 
 
-def _after(layer: Layer, at: _At, dtype: Any) -> _At:
-    """Where one is after a layer that is not made of others."""
-    shape = output_shape(layer, at.shape, dtype)
+def _after(layer: Layer, at: _At, shape: Shape) -> _At:
+    """Where one is after a layer that is not made of others and gives this shape."""
     if len(shape) != len(at.shape):
         return _At(shape, (math.inf,) * len(at.field), at.jump)
     if layer.window is None or len(shape) - 1 != len(at.field):  # the latter: positions are not the input's any more

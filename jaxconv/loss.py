@@ -6,6 +6,7 @@ written so that nothing cancels: what is left of them has all its digits.
 
 import dataclasses
 import math
+import numbers
 import operator
 from typing import Any
 
@@ -13,8 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import bool_array, float_arrays, integer_array, varying_alike
-from jaxconv._layout import along
+from jaxconv._arguments import (
+    bool_array,
+    broadcasts,
+    float_arrays,
+    integer_array,
+    mask_array,
+    number,
+    varying_alike,
+)
+from jaxconv._layout import along, summed_to
 from jaxconv._rows import Axis, checked_axis, row_rest
 from jaxconv.algorithms.dtypes import accumulator
 
@@ -230,7 +239,7 @@ def softmax_cross_entropy(
             f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits: one probability per "
             "class; for integer labels use softmax_cross_entropy_with_integer_labels"
         )
-    call = _Call(_class_axis(axis, logits.shape), _checked_smoothing(label_smoothing))
+    call = _Call(_class_axis(axis, logits.shape), number("label_smoothing", label_smoothing, 0, 1))
     where = _checked_class_mask(where, call.axis, logits.shape)
     _check_class_weights(class_weights, call.axis, logits.shape)
     return _soft_jit(call, *varying_alike(logits, labels, where, class_weights))
@@ -361,7 +370,7 @@ def softmax_cross_entropy_with_integer_labels(
         )
     if jnp.iinfo(labels.dtype).bits < 32:  # an int8 could not be compared with more than 127 classes
         labels = labels.astype(jnp.int32)
-    smoothing = _checked_smoothing(label_smoothing)
+    smoothing = number("label_smoothing", label_smoothing, 0, 1)
     call = _Call(axes, smoothing, _checked_ignore_index(ignore_index, labels.dtype))
     where = _checked_class_mask(where, axes, logits.shape)
     _check_class_weights(class_weights, axes, logits.shape)
@@ -374,17 +383,6 @@ def _class_axis(axis: int, shape) -> Axis:
     if len(axes) != 1:
         raise ValueError(f"axis: got {axis!r}, expected one axis: that of the classes")
     return axes
-
-
-def _checked_smoothing(label_smoothing) -> float:
-    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
-        raise TypeError(
-            f"label_smoothing: got a {type(label_smoothing).__name__}, expected a Python number: it is a constant of "
-            "the op and has no gradient"
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: got {label_smoothing}, expected a number from 0 to 1")
-    return float(label_smoothing)
 
 
 def _checked_ignore_index(ignore_index, dtype) -> int | None:
@@ -455,7 +453,7 @@ def _binary_bwd(saved, dloss):
     if jnp.issubdtype(labels.dtype, jnp.floating):
         dlabels = ((_product(weight, negative) - positive + (weight - 1) * log_sum) * dloss).astype(labels.dtype)
     if pos_weight is not None:
-        dweight = _summed_to(pos_weight.shape, _product(t, negative + log_sum) * dloss).astype(pos_weight.dtype)
+        dweight = summed_to(_product(t, negative + log_sum) * dloss, pos_weight.shape).astype(pos_weight.dtype)
     return dlogits.astype(logits.dtype), dlabels, dweight, None
 
 
@@ -476,13 +474,6 @@ def _sides(z):
     """
     e = jnp.exp(jnp.where(z >= 0, -z, z))
     return jnp.where(z >= 0, z, 0), jnp.where(z >= 0, 0, -z), jnp.log1p(e), e
-
-
-def _summed_to(shape, a):
-    """The transpose of broadcasting from this shape."""
-    new = a.ndim - len(shape)
-    axes = tuple(axis for axis in range(a.ndim) if axis < new or (shape[axis - new] == 1 and a.shape[axis] != 1))
-    return jnp.sum(a, axes).reshape(shape)
 
 
 _binary.defvjp(_binary_fwd, _binary_bwd)
@@ -534,9 +525,9 @@ def sigmoid_binary_cross_entropy(
         >>> jax.grad(lambda z: sigmoid_binary_cross_entropy(z, labels, pos_weight=3.0).sum())(logits).tolist()
         [-1.5, 0.5]
     """
-    if isinstance(pos_weight, (int, float)):
+    if isinstance(pos_weight, numbers.Real):
         (logits,) = float_arrays(logits=logits)
-        pos_weight = jnp.asarray(pos_weight, logits.dtype)
+        pos_weight = jnp.asarray(float(pos_weight), logits.dtype)
     if hasattr(labels, "dtype") and labels.dtype.kind in "biu":  # constants, without a gradient
         labels = jnp.asarray(labels)
         logits, pos_weight = float_arrays(logits=logits, pos_weight=pos_weight)
@@ -544,27 +535,13 @@ def sigmoid_binary_cross_entropy(
         logits, labels, pos_weight = float_arrays(logits=logits, labels=labels, pos_weight=pos_weight)
     if labels.shape != logits.shape:
         raise ValueError(f"labels: got shape {labels.shape}, expected {logits.shape}, that of the logits")
-    if pos_weight is not None and not _broadcasts(pos_weight.shape, logits.shape):
+    if pos_weight is not None and not broadcasts(pos_weight.shape, logits.shape):
         raise ValueError(
             f"pos_weight: got shape {pos_weight.shape}, expected one that broadcasts to {logits.shape}, that of the "
             "logits: (C,) for one per class, the last axis"
         )
-    where = _checked_mask(where, "logits", logits.shape)
+    where = mask_array(where, logits.shape, "the logits")
     return _binary_jit(*varying_alike(logits, labels, pos_weight, where))
-
-
-def _broadcasts(shape, to) -> bool:
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(shape[::-1], to[::-1], strict=False))
-
-
-def _checked_mask(where, name: str, shape):
-    """The mask of single elements, with as many axes as they have."""
-    if where is None:
-        return None
-    where = bool_array("where", where)
-    if not _broadcasts(where.shape, shape):
-        raise ValueError(f"where: got shape {where.shape}, expected one that broadcasts to {shape}, that of the {name}")
-    return where if where.ndim == len(shape) else where.reshape(*[1] * (len(shape) - where.ndim), *where.shape)
 
 
 # --- squared_error, l2_loss ---
@@ -636,7 +613,8 @@ def squared_error(
         ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
             is not boolean.
 
-    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+    Saved for the backward: predictions − targets, one array of the predictions' dtype. In float16 it is infinite where
+    they are more than 65,504 apart, whatever dL; so is L there, from 256 on.
 
     Reference: `optax.losses.squared_error`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
 
@@ -671,7 +649,8 @@ def l2_loss(predictions: jax.Array, targets: jax.Array | None = None, *, where: 
         ValueError: shapes that do not fit. TypeError: arguments that are not floating arrays of one dtype, where that
             is not boolean.
 
-    Saved for the backward: predictions − targets, one array of the predictions' dtype.
+    Saved for the backward: predictions − targets, one array of the predictions' dtype. In float16 it is infinite where
+    they are more than 65,504 apart, whatever dL; so is L there, from 256 on.
 
     Reference: `optax.losses.l2_loss`; C. Bishop, Pattern recognition and machine learning (2006), section 3.1.
 
@@ -689,7 +668,7 @@ def _checked_errors(predictions, targets, where):
             f"targets: got shape {targets.shape}, expected {predictions.shape}, that of the predictions: nothing is "
             "broadcast, use jnp.broadcast_to or reshape"
         )
-    return varying_alike(predictions, targets, _checked_mask(where, "predictions", predictions.shape))
+    return varying_alike(predictions, targets, mask_array(where, predictions.shape, "the predictions"))
 
 
 # --- absolute_error ---
@@ -828,11 +807,6 @@ def huber_loss(
         >>> jax.grad(lambda y: huber_loss(y).sum())(jnp.array([-3.0, 0.5])).tolist()
         [-1.0, 0.5]
     """
-    if isinstance(delta, bool) or not isinstance(delta, (int, float)):
-        raise TypeError(
-            f"delta: got a {type(delta).__name__}, expected a Python number: it is a constant of the op and has no "
-            "gradient"
-        )
-    if not 0 < delta < math.inf:
+    if not 0 < (bound := number("delta", delta)) < math.inf:
         raise ValueError(f"delta: got {delta}, expected a positive, finite number; without a bound it is l2_loss")
-    return _huber_jit(float(delta), *_checked_errors(predictions, targets, where))
+    return _huber_jit(bound, *_checked_errors(predictions, targets, where))

@@ -400,8 +400,7 @@ def dcgan_generator(*, features: int = 64, channels: int = 3, doublings: int = 3
     """The generator of DCGAN: a vector of noise becomes an image, by transposed convolutions.
 
     Input (1, 1, 100), 100 numbers of noise or as many as one likes: an image (64, 64, 3) in (−1, 1), 3,576,704
-    parameters. Initial weights are N(0, 0.02²), the scales
-    of the batch norms N(1, 0.02²).
+    parameters. Initial weights are N(0, 0.02²), the scales of the batch norms N(1, 0.02²).
 
     Args:
         features: those before the last convolution; every one before has twice those of the next.

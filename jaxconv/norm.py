@@ -31,13 +31,12 @@ from collections.abc import Hashable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import float_arrays, mask_array, number, varying_alike
 from jaxconv._rows import checked_axis
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.geometry import DataFormat, Layout, check_groups, layout_of
+from jaxconv.geometry import DataFormat, Layout, check_groups, check_spatial_ndim, layout_of
 
 __all__ = [
     "batch_norm",
@@ -162,7 +161,7 @@ def _over_devices(call: _Call, parts):
 
 
 def _count(call: _Call, x, where):
-    """The number of elements of each set: 1 for none, so that the mean of nothing is 0."""
+    """The number of elements of each set. 1 where there are none, so that their mean is 0; with a mask 0: it is NaN."""
     if where is not None:
         return _sum(call, jnp.ones(call.shape, accumulator(x.dtype)), where)
     return max(1, call.devices * math.prod(call.shape[axis] for axis in call.axes))
@@ -195,12 +194,13 @@ _norm.defvjp(_norm_fwd, _norm_bwd)
 # --- batch_norm ---
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _batch_norm_jit(call: _Call, x, scale, bias):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_norm_jit(call: _Call, dtype, x, scale, bias):
+    """y, and mean and variance in this dtype."""
     y, statistics = _norm(call, x, None, call.parameter(scale), call.parameter(bias))
     rough, parts = statistics
     mean, variance = _moments(*_over_devices(call, parts))
-    flat = [a.reshape(a.size).astype(x.dtype) for a in (lax.stop_gradient(rough) + mean, variance)]
+    flat = [a.reshape(a.size).astype(dtype) for a in (lax.stop_gradient(rough) + mean, variance)]
     return y, *flat
 
 
@@ -264,13 +264,27 @@ def batch_norm(
         >>> y.round(2).tolist()
         [[-1.0, 0.0], [1.0, 0.0]]
     """
+    call, x, scale, bias = _prepare_batch(x, scale, bias, epsilon, axis_name, spatial_ndim, data_format)
+    return _batch_norm_jit(call, x.dtype, x, scale, bias)
+
+
+def batch_norm_wide(x, scale, bias, *, epsilon: float, axis_name) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`batch_norm`, with mean and var as they are computed, in at least float32: for running averages.
+
+    In float16 a variance from 65,520 on would be infinite, and so would its average be from then on.
+    """
+    call, x, scale, bias = _prepare_batch(x, scale, bias, epsilon, axis_name, None, "channels_last")
+    return _batch_norm_jit(call, accumulator(x.dtype), x, scale, bias)
+
+
+def _prepare_batch(x, scale, bias, epsilon, axis_name, spatial_ndim, data_format):
     x, scale, bias = float_arrays(x=x, scale=scale, bias=bias)
     channel = _channel_axis(x, spatial_ndim, data_format)
     _check_shapes((x.shape[channel],), x.shape, "one per channel", scale=scale, bias=bias)
     others = tuple(axis for axis in range(x.ndim) if axis != channel)
     names, devices = _mapped(axis_name)
     call = _Call(x.shape, others, (channel,), _epsilon(epsilon), statistics=True, axis_name=names, devices=devices)
-    return _batch_norm_jit(call, x, scale, bias)
+    return call, x, scale, bias
 
 
 # --- normalisation by a mean and a variance that are given ---
@@ -659,8 +673,7 @@ def standardize(
             "the other one of x with jnp.mean or jnp.var, and keepdims=True"
         )
     if mean is None:
-        where = None if where is None else _mask(where, given.shape)
-        x, where = varying_alike(given, where)
+        x, where = varying_alike(given, mask_array(where, given.shape, "x"))
         return _norm_jit(_Call(x.shape, axes, (), epsilon), x, where, None, None)
     if where is not None:
         raise ValueError("where: got a mask beside a mean and a variance, expected None: it would change nothing")
@@ -668,21 +681,6 @@ def standardize(
     shape = tuple(1 if number in axes else size for number, size in enumerate(x.shape))
     _check_shapes(shape, x.shape, f"with size 1 along axis {axis}", mean=mean, variance=variance)
     return _given_jit(epsilon, x, mean, variance, None, None)
-
-
-def _mask(where, shape):
-    """where as an array with as many axes as x."""
-    if not jnp.issubdtype(getattr(where, "dtype", type(where)), np.bool_):
-        kind = where.dtype if hasattr(where, "dtype") else f"a {type(where).__name__}"
-        raise TypeError(f"where: got {kind}, expected an array of booleans: compare, or convert with .astype(bool)")
-    where = jnp.asarray(where)
-    try:
-        fits = np.broadcast_shapes(where.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"where: got shape {where.shape}, expected one that broadcasts to x's, {shape}")
-    return where.reshape((1,) * (len(shape) - where.ndim) + where.shape)
 
 
 # --- arguments ---
@@ -699,14 +697,7 @@ def _channel_axis(x, spatial_ndim: int | None, data_format: DataFormat) -> int:
 
 
 def _layout(x, spatial_ndim: int | None, data_format: DataFormat) -> Layout:
-    given = spatial_ndim
-    if spatial_ndim is None:
-        spatial_ndim = x.ndim - 2
-    if isinstance(spatial_ndim, bool) or not isinstance(spatial_ndim, int) or spatial_ndim < 0:
-        raise ValueError(
-            f"spatial_ndim: got {given!r} for x of shape {x.shape}, expected an int, at least 0 (None: x.ndim − 2; "
-            "without a batch axis name it)"
-        )
+    spatial_ndim = check_spatial_ndim(spatial_ndim, x.shape, minimum=0)
     return layout_of("x", x.shape, spatial_ndim, data_format)
 
 
@@ -717,14 +708,7 @@ def _check_shapes(expected: tuple[int, ...], shape, what: str, **named) -> None:
 
 
 def _epsilon(epsilon: float) -> float:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)):
-        raise TypeError(
-            f"epsilon: got a {type(epsilon).__name__}, expected a Python number: it is a constant of the op and has no "
-            "gradient"
-        )
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon: got {epsilon}, expected at least 0: it is added to a variance")
-    return float(epsilon)
+    return number("epsilon", epsilon, 0, hint=": it is added to a variance")
 
 
 def _mapped(axis_name) -> tuple[tuple[Hashable, ...], int]:

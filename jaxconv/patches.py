@@ -202,7 +202,7 @@ def fold(
     window = conv_window(output_size, kernel_size, strides=strides, padding=padding, dilation=dilation)
     batch, positions, channels = layout.split(x.shape)
     if positions != window.output_size or channels % window.tap_count:
-        expected = layout.join(batch, window.output_size, channels // window.tap_count * window.tap_count)
+        expected = layout.join(batch, window.output_size, max(1, channels // window.tap_count) * window.tap_count)
         raise ValueError(
             f"x: got shape {x.shape}, expected such as {expected}: {window.output_size} positions, those of the "
             f"patches of an array of spatial size {output_size}, and a multiple of the {window.tap_count} taps as "

@@ -210,11 +210,9 @@ def _indexed_fwd(call: _Call, x):
 
 
 def _indexed_bwd(call: _Call, tap, cotangents):
-    # As of max_pool; the indices are constant almost everywhere:
-    #   dx[n,u,c] = sum_{p : s·p + d·tap[n,p,c] − l = u} dy[n,p,c]
+    # dx is that of max_pool: the indices are constant almost everywhere.
     dy, _ = cotangents
-    dx = algorithms.extremum_grad(to_plain(call.layout, dy), tap, call.window)
-    return (from_plain(call.layout, dy.shape, dx),)
+    return _extremum_bwd(True, call, tap, dy)
 
 
 def _positions(tap, window: Window):

@@ -24,7 +24,7 @@ from jaxconv._soft_maximum import (
     lse_value,
 )
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.geometry import DataFormat, Layout, layout_of
+from jaxconv.geometry import DataFormat, Layout, check_spatial_ndim, layout_of
 
 __all__ = [
     "global_avg_pool",
@@ -473,11 +473,5 @@ def global_logsumexp_pool(
 
 def _prepare_global(x, spatial_ndim, keepdims, data_format) -> tuple[jax.Array, _GlobalCall]:
     (x,) = float_arrays(x=x)
-    if spatial_ndim is None:
-        spatial_ndim = x.ndim - 2
-    if isinstance(spatial_ndim, bool) or not isinstance(spatial_ndim, int) or spatial_ndim < 1:
-        raise ValueError(
-            f"spatial_ndim: got {spatial_ndim!r} for x of shape {x.shape}, expected an int, at least 1 (None means "
-            "x.ndim − 2: without a batch axis name it)"
-        )
+    spatial_ndim = check_spatial_ndim(spatial_ndim, x.shape, minimum=1)
     return x, _GlobalCall(layout_of("x", x.shape, spatial_ndim, data_format), x.shape, bool(keepdims))

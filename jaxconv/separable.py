@@ -112,9 +112,8 @@ def depthwise_conv(
     """
     x, w, b = float_arrays(x=x, w=w, b=b)
     options = {"strides": strides, "padding": padding, "dilation": dilation}
-    outputs = w.shape[-2] * w.shape[-1] if w.ndim >= 2 else 0
-    _check_bias(b, outputs)
     call = _prepare(x, w, options, flip_kernel, data_format, precision, preferred_element_type)
+    _check_bias(b, w.shape[-2] * w.shape[-1])
     return _depthwise_conv_jit(call, x, w, b)
 
 
@@ -218,12 +217,12 @@ def separable_conv(
     """
     x, w, v, b = float_arrays(x=x, w=w, v=v, b=b)
     options = {"strides": strides, "padding": padding, "dilation": dilation}
-    if w.ndim >= 2 and (v.ndim != 2 or v.shape[0] != w.shape[-2] * w.shape[-1]):
+    call = _prepare(x, w, options, flip_kernel, data_format, precision, preferred_element_type)
+    if v.ndim != 2 or v.shape[0] != w.shape[-2] * w.shape[-1]:
         raise ValueError(
             f"v: got shape {v.shape}, expected (C·M, K) with C·M = {w.shape[-2]}·{w.shape[-1]}, for w {w.shape}"
         )
     _check_bias(b, v.shape[-1])
-    call = _prepare(x, w, options, flip_kernel, data_format, precision, preferred_element_type)
     return _separable_conv_jit(call, x, w, v, b)
 
 

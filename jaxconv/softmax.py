@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import broadcasts, float_arrays, mask_array, varying_alike
 from jaxconv._layout import summed_to
 from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
 from jaxconv.algorithms.dtypes import accumulator
@@ -24,27 +24,13 @@ def _axes(axis: int | Sequence[int] | None, shape) -> Axis:
     return tuple(range(len(shape))) if axis is None else checked_axis(axis, shape)
 
 
-def _checked_mask(where, shape):
-    """The mask as a boolean array that can be broadcast to this shape, or None."""
-    if where is None:
-        return None
-    mask = jnp.asarray(where)
-    if mask.dtype != jnp.bool_:
-        raise TypeError(f"where: got dtype {mask.dtype}, expected bool: True where an entry counts, as in where=x > 0")
-    if mask.ndim > len(shape) or any(
-        s not in (1, n) for s, n in zip(mask.shape[::-1], tuple(shape)[::-1], strict=False)
-    ):
-        raise ValueError(f"where: got shape {mask.shape}, expected one that can be broadcast to {tuple(shape)}")
-    return mask
-
-
 def _full(mask, shape) -> Any:
     return None if mask is None else jnp.broadcast_to(mask, shape)
 
 
 def _selected(mask, a, otherwise):
     """a where the mask is True."""
-    return a if mask is None else jnp.where(jnp.broadcast_to(mask, a.shape), a, otherwise)
+    return a if mask is None else jnp.where(mask, a, otherwise)
 
 
 # --- softmax ---
@@ -67,9 +53,18 @@ def _softmax_bwd(axis: Axis, saved, dy):
     # dy_j/dx_i = y_j·([i = j] − y_i):   dx_i = y_i·(dy_i − sum_j dy_j·y_j)
     y, mask = saved
     acc = accumulator(y.dtype)
-    y_, dy_ = y.astype(acc), _selected(mask, dy.astype(acc), 0)
-    dx = y_ * (dy_ - jnp.sum(dy_ * y_, axis, keepdims=True))
+    dx = _times_less_mean(axis, y.astype(acc), _selected(mask, dy.astype(acc), 0))
     return _selected(mask, dx, 0).astype(y.dtype), None
+
+
+def _times_less_mean(axis: Axis, y, dy):
+    """y_i·(dy_i − sum_j dy_j·y_j), for y of sum 1.
+
+    Where y_i is all but 1, the sum is all but dy_i, and its rounding error may be more than what they differ by. So the
+    mean of what is left, which is 0 but for rounding errors, is subtracted, too.
+    """
+    rest = dy - jnp.sum(dy * y, axis, keepdims=True)
+    return y * (rest - jnp.sum(rest * y, axis, keepdims=True))
 
 
 _softmax.defvjp(_softmax_fwd, _softmax_bwd)
@@ -111,7 +106,7 @@ def softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLik
         [0.5, 0.5, 0.0]
     """
     (x,) = float_arrays(x=x)
-    return _softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _softmax_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- softmin ---
@@ -170,7 +165,7 @@ def softmin(x: jax.Array, axis: int | Sequence[int] | None = -1, where: ArrayLik
         [0.5, 0.0, 0.5]
     """
     (x,) = float_arrays(x=x)
-    return _softmin_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _softmin_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- log_softmax ---
@@ -236,7 +231,7 @@ def log_softmax(x: jax.Array, axis: int | Sequence[int] | None = -1, where: Arra
         True
     """
     (x,) = float_arrays(x=x)
-    return _log_softmax_jit(_axes(axis, x.shape), *varying_alike(x, _checked_mask(where, x.shape)))
+    return _log_softmax_jit(_axes(axis, x.shape), *varying_alike(x, mask_array(where, x.shape, "x")))
 
 
 # --- logsumexp ---
@@ -262,11 +257,20 @@ def _scaled_sum(axis: Axis, a, b, mask):
     a = _selected(mask, a.astype(accumulator(a.dtype)), -jnp.inf)
     if b is not None:
         b = jnp.broadcast_to(b, a.shape).astype(a.dtype)
-        a = jnp.where(b == 0, -jnp.inf, a)  # 0·exp(inf) counts as 0
-    largest = lax.stop_gradient(jnp.max(a, axis, keepdims=True, initial=-jnp.inf))
+    counting = a if b is None else jnp.where(b == 0, -jnp.inf, a)
+    largest = lax.stop_gradient(jnp.max(counting, axis, keepdims=True, initial=-jnp.inf))
     largest = jnp.where(jnp.isfinite(largest), largest, 0)
-    terms = jnp.exp(a - largest) if b is None else _selected(mask, b * jnp.exp(a - largest), 0)
+    terms = jnp.exp(a - largest) if b is None else _selected(mask, b * _factor_of(b, a, largest), 0)
     return largest, jnp.sum(terms, axis, keepdims=True)
+
+
+def _factor_of(b, a, largest):
+    """exp(a_j − m), by which b_j is multiplied; 0 where it is not finite and b_j is 0: 0·exp(inf) counts as 0.
+
+    Elsewhere it stays where b_j is 0: it is the derivative of the product.
+    """
+    ignored = (b == 0) & ~jnp.isfinite(jnp.exp(lax.stop_gradient(a - largest)))
+    return jnp.exp(jnp.where(ignored, -jnp.inf, a) - largest)
 
 
 def _log_size(total):
@@ -280,24 +284,26 @@ def _logsumexp_bwd(axis: Axis, keepdims: bool, signed: bool, saved, cotangents):
     #                                      db_i = dy · exp(a_i)/S
     a, b, mask, largest, total = saved
     dy, _ = cotangents  # the sign is constant
-    share = _exp_over_sum(axis, keepdims, a, mask, largest, total, dy)
+    rate = _over_sum(axis, keepdims, a, mask, total, dy)
+    kept = _selected(mask, a.astype(total.dtype), -jnp.inf)
+    share = _selected(mask, jnp.exp(kept - largest) * rate, 0)
     if b is None:
         return share.astype(a.dtype), None, None
     if not signed:  # y is a constant NaN
-        share = jnp.where(total < 0, 0, share)
-    b_ = jnp.broadcast_to(b, a.shape).astype(share.dtype)
-    da = _selected(mask, jnp.where(b_ == 0, 0, b_ * share), 0)
+        rate, share = (jnp.where(total < 0, 0, v) for v in (rate, share))
+    b_ = _selected(mask, jnp.broadcast_to(b, a.shape).astype(share.dtype), 0)
+    factor = _factor_of(b_, kept, largest) * rate
+    da = b_ * jnp.where((b_ == 0) & ~jnp.isfinite(factor), 0, factor)
     return da.astype(a.dtype), summed_to(share, b.shape).astype(b.dtype), None
 
 
-def _exp_over_sum(axis: Axis, keepdims: bool, a, mask, largest, total, dy):
-    """dy · exp(a_i − m)/total, 0 where the mask is False."""
+def _over_sum(axis: Axis, keepdims: bool, a, mask, total, dy):
+    """dy/total."""
     dy = dy.astype(total.dtype)
     dy = dy if keepdims else jnp.expand_dims(dy, axis)
     if mask is not None:  # a row without entries
         total = jnp.where(jnp.any(_full(mask, a.shape), axis, keepdims=True), total, 1)
-    kept = _selected(mask, a.astype(total.dtype), -jnp.inf)
-    return _selected(mask, jnp.exp(kept - largest) * (dy / total), 0)
+    return dy / total
 
 
 _logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
@@ -354,11 +360,9 @@ def logsumexp(
         [0.5, 0.5]
     """
     a, b = float_arrays(a=a, b=b)
-    if b is not None and (
-        b.ndim > a.ndim or any(s not in (1, n) for s, n in zip(b.shape[::-1], a.shape[::-1], strict=False))
-    ):
-        raise ValueError(f"b: got shape {b.shape}, expected one that can be broadcast to {a.shape}, that of a")
-    a, b, mask = varying_alike(a, b, _checked_mask(where, a.shape))
+    if b is not None and not broadcasts(b.shape, a.shape):
+        raise ValueError(f"b: got shape {b.shape}, expected one that broadcasts to {a.shape}, that of a")
+    a, b, mask = varying_alike(a, b, mask_array(where, a.shape, "a"))
     y, sign = _logsumexp_jit(_axes(axis, a.shape), bool(keepdims), bool(return_sign), a, b, mask)
     return (y, sign) if return_sign else y
 
@@ -384,7 +388,9 @@ def _logmeanexp_fwd(axis: Axis, keepdims: bool, x, mask):
 def _logmeanexp_bwd(axis: Axis, keepdims: bool, saved, dy):
     # y = log(sum_j exp(x_j)) − log n:   dx_i = dy · exp(x_i)/sum_j exp(x_j)
     x, mask, largest, total = saved
-    return _exp_over_sum(axis, keepdims, x, mask, largest, total, dy).astype(x.dtype), None
+    kept = _selected(mask, x.astype(total.dtype), -jnp.inf)
+    dx = jnp.exp(kept - largest) * _over_sum(axis, keepdims, x, mask, total, dy)
+    return _selected(mask, dx, 0).astype(x.dtype), None
 
 
 _logmeanexp.defvjp(_logmeanexp_fwd, _logmeanexp_bwd)
@@ -431,7 +437,7 @@ def logmeanexp(
         3.0
     """
     (x,) = float_arrays(x=x)
-    x, mask = varying_alike(x, _checked_mask(where, x.shape))
+    x, mask = varying_alike(x, mask_array(where, x.shape, "x"))
     return _logmeanexp_jit(_axes(axis, x.shape), bool(keepdims), x, mask)
 
 
@@ -467,7 +473,7 @@ def _gumbel_softmax_bwd(axis: Axis, hard: bool, saved, dy):
     soft, temperature = saved
     acc = accumulator(soft.dtype)
     s, t, dy_ = soft.astype(acc), temperature.astype(acc), dy.astype(acc)
-    du = s * (dy_ - jnp.sum(dy_ * s, axis, keepdims=True))
+    du = _times_less_mean(axis, s, dy_)
     dtemperature = -jnp.sum(du * jnp.log(jnp.where(s > 0, s, 1))) / t  # 0·log 0 = 0
     return (du / t).astype(soft.dtype), dtemperature.astype(temperature.dtype), None
 

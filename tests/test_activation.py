@@ -92,6 +92,7 @@ def test_no_nan_far_out(name, dtype):
     infinite = jnp.asarray([np.inf] if ELEMENTWISE[name].positive else [np.inf, -np.inf], dtype)
     assert not jnp.isnan(ours(infinite)).any()
     assert jnp.isfinite(derivative(ours)(infinite)).all()
+    assert jnp.isfinite(derivative(derivative(ours))(infinite)).all()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,20 @@ def test_a_key_per_device():
     assert not np.array_equal(y[0] != 0, y[1] != 0)
 
 
+@pytest.mark.parametrize("op", [dropout, drop_path])
+def test_a_key_per_device_and_the_same_x_on_all(op):
+    mesh = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = normal(0, (30, 5))[0]
+
+    def local(x):
+        return op(jax.random.fold_in(KEY, jax.lax.axis_index("i")), x, 0.5)[None]
+
+    spread = jax.shard_map(local, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("i"))
+    y, vjp = jax.vjp(jax.jit(spread), x)
+    assert not np.array_equal(y[0] != 0, y[1] != 0)
+    assert_close(vjp(jnp.ones_like(y))[0], jnp.where(y != 0, 2.0, 0).sum(0), length=2)
+
+
 def test_a_byte_per_draw_is_saved():
     def saved(f):
         return [(r.shape, r.dtype) for r in jax.tree.leaves(jax.vjp(f, ones(6, 5, 4))[1]) if r.shape]
@@ -161,6 +175,11 @@ def test_dtypes(dtype):
     assert_close(jnp.max(y), expected[0], length=0)
 
 
+def test_a_rate_of_numpy():
+    x = ones(6, 5)
+    assert jnp.array_equal(dropout(KEY, x, np.float32(0.5)), dropout(KEY, x, 0.5))
+
+
 S = jax.ShapeDtypeStruct
 X, K = S((2, 3), "float32"), S((2,), "uint32")
 ERRORS = {
@@ -175,6 +194,8 @@ ERRORS = {
     "several old keys": (lambda k, x: dropout(k, x, 0.5), (S((3, 2), "uint32"), X), ValueError, r"key: got keys of shape \(3, 2\)"),
     "axes out of range": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=2), (K, X), ValueError, r"broadcast_axes: got 2 for shape \(2, 3\)"),
     "axes that are no ints": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=(0.5,)), (K, X), TypeError, r"broadcast_axes: got \(0.5,\)"),
+    "axes in an array": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=np.array([1])), (K, X), TypeError, r"broadcast_axes: got array\(\[1\]\), expected an int or a tuple of ints"),
+    "no axes in an array": (lambda k, x: dropout(k, x, 0.5, broadcast_axes=np.array([])), (K, X), TypeError, r"broadcast_axes: got array"),
     "integers": (lambda k, x: dropout(k, x, 0.5), (K, S((2,), "int32")), TypeError, r"x: got dtype int32"),
     "no example axis": (lambda k, x: drop_path(k, x, 0.5), (K, S((), "float32")), ValueError, r"x: got shape \(\), expected \(N, ...\)"),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Layers, and the summaries that reproduce the counts and sizes of the notes."""
 
+import dataclasses
 import math
 
 import jax
@@ -216,6 +217,18 @@ def test_nested_nets_are_summarised_flat():
     ]
 
 
+def test_blocks_with_a_size_per_axis():
+    net = serial(depth_to_space_layer((2, 1)), conv_layer(1, 3), space_to_depth_layer((1, 2)))
+    table = summary(net, (4, 6, 4))
+    assert [row.output_shape for row in table.rows] == [(4, 6, 4), (8, 6, 2), (6, 4, 1), (6, 2, 2)]
+    assert [row.name for row in table.rows[1:]] == ["depth_to_space 2x1", "conv 1 3", "space_to_depth 1x2"]
+
+
+def test_one_pad_for_all_axes_needs_axes():
+    with pytest.raises(ValueError, match=r"pads: got the int 1 for an array with 2 axes, expected at least 3"):
+        pad_layer(1).apply((), jnp.ones((2, 3)))
+
+
 def test_a_layer_of_ones_own():
     scale = Layer(
         "scale",
@@ -336,6 +349,22 @@ def test_receptive_field_of_what_sees_every_position():
 def test_axes_of_an_example_are_counted_from_the_last():
     with pytest.raises(ValueError, match=r"layer_norm_layer: got the axis 1, expected axes counted from the last"):
         layer_norm_layer(axis=1)
+    with pytest.raises(ValueError, match=r"rms_norm_layer: got the axis \(\)"):
+        rms_norm_layer(axis=())
+
+
+@pytest.mark.parametrize("kind", [layer_norm_layer, rms_norm_layer])
+def test_axes_in_any_order_and_within_the_example(kind):
+    x = normal(0, (2, 3, 4))[0]
+    layer, sorted_ = kind(axis=(-1, -2)), kind(axis=(-2, -1))
+    params = jax.tree.map(lambda a: normal(1, a.shape)[0], layer.init(KEY, (3, 4), jnp.float64))
+    assert params["scale"].shape == (3, 4)
+    assert jnp.array_equal(layer.apply(params, x), sorted_.apply(params, x))
+    message = r"norm_layer: got the axis -2 for an example of shape \(4,\), expected axes of the example, from −1 to −1"
+    with pytest.raises(ValueError, match=message):
+        layer.init(KEY, (4,))
+    with pytest.raises(ValueError, match=message):
+        kind(axis=(-1, -2), use_scale=False).apply({}, x[0])
 
 
 # --- layers with a state, layers with a key ---
@@ -392,6 +421,16 @@ def test_running_statistics_are_kept_in_float32_and_have_no_gradient():
     assert not jax.grad(kept)(x).any()
 
 
+@pytest.mark.parametrize(("dtype", "middle", "spread"), [("float16", 0.0, 300.0), ("bfloat16", 100.25, 0.25)])
+def test_running_statistics_are_not_rounded_to_the_dtype_of_x(dtype, middle, spread):
+    layer = batch_norm_layer(momentum=0.0, use_scale=False, use_bias=False)
+    x = jnp.array([[middle + spread], [middle - spread]], dtype)
+    wide = np.asarray(x, np.float32)
+    _, state = layer.train({}, layer.init_state((1,), dtype), x, KEY)
+    assert state["mean"].tolist() == [wide.mean()]
+    assert state["var"].tolist() == [wide.var(ddof=1)]
+
+
 def test_batch_norm_over_devices_keeps_the_statistics_of_the_whole_batch():
     (x,) = normal(0, (2, 6, 3))
     layer, spread = batch_norm_layer(), batch_norm_layer(axis_name="devices")
@@ -429,6 +468,47 @@ def test_state_goes_through_nets_in_nets():
     assert_close(made[0], jnp.concatenate([jnp.maximum(by_hand, 0), jnp.full(3, 4.0)]), length=10)
 
 
+@pytest.mark.parametrize("depth", [1, 6])
+def test_every_layer_is_asked_once_however_deep_the_net(depth):
+    asked = []
+    inner = counter_layer()
+
+    def init(key, shape, dtype=jnp.float32):
+        asked.append("init")
+        return inner.init(key, shape, dtype)
+
+    def init_state(shape, dtype=jnp.float32):
+        asked.append("state")
+        return inner.init_state(shape, dtype)
+
+    net = Layer("asked", init, inner.apply, init_state=init_state, train=inner.train)
+    for _ in range(depth):
+        net = serial(residual(net), relu_layer)
+    for ask in (
+        lambda: net.init(KEY, (3,)),
+        lambda: net.init_state((3,)),
+        lambda: output_shape(net, (3,)),
+        lambda: summary(net, (3,)),
+    ):
+        asked.clear()
+        ask()
+        assert sorted(asked) == ["init", "state"]
+
+
+def test_a_net_with_a_function_of_its_own_in_a_net():
+    inner = serial(dense_layer(3), batch_norm_layer())
+    ones = lambda key, shape, dtype=jnp.float32: jax.tree.map(jnp.ones_like, inner.init(key, shape, dtype))  # noqa: E731
+    net = serial(dataclasses.replace(inner, init=ones), dense_layer(2))
+    assert net.init(KEY, (4,))[0][0]["w"].tolist() == [[1.0] * 3] * 4
+    wider = dataclasses.replace(
+        inner, apply=lambda params, x, state: jnp.concatenate([x, inner.apply(params, x, state)], -1)
+    )
+    assert serial(wider, dense_layer(2)).init(KEY, (4,))[1]["w"].shape == (7, 2)
+    twos = lambda shape, dtype=jnp.float32: jax.tree.map(lambda a: a + 1, inner.init_state(shape, dtype))  # noqa: E731
+    state = serial(dataclasses.replace(inner, init_state=twos), dense_layer(2)).init_state((4,))
+    assert state[0][1]["var"].tolist() == [2.0] * 3
+
+
 def test_without_state_nothing_changes():
     net = serial(dense_layer(3), residual(serial(relu_layer, noise_layer())))
     assert not net.stateful
@@ -438,6 +518,15 @@ def test_without_state_nothing_changes():
     y, state = net.train(params, (), x, KEY)
     assert state == ()
     assert not jnp.array_equal(y, net.apply(params, x))
+
+
+def test_a_layer_with_another_apply_trains_as_it():
+    x = jnp.ones((2, 3))
+    minus = dataclasses.replace(relu_layer, apply=lambda params, x: -x)
+    assert jnp.array_equal(minus.train((), (), x, None)[0], -x)
+    assert jnp.array_equal(relu_layer.train((), (), x, None)[0], x)
+    renamed = dataclasses.replace(noise_layer(), name="renamed")  # a train of its own stays
+    assert not jnp.array_equal(renamed.train((), (), x, KEY)[0], x)
 
 
 def test_a_missing_state_is_named():

@@ -93,6 +93,14 @@ def test_dtypes_and_empty_batches(dtype):
         assert vjp(loss)[0].dtype == dtype
 
 
+def test_numbers_of_numpy():
+    z, t = jnp.array([[1.0, -2.0, 0.5]]), jnp.array([2])
+    assert jnp.array_equal(huber_loss(z, delta=np.float32(0.5)), huber_loss(z, delta=0.5))
+    assert jnp.array_equal(HARD(z, t, label_smoothing=np.float32(0.5)), HARD(z, t, label_smoothing=0.5))
+    z32 = z.astype("float32")
+    assert jnp.array_equal(BINARY(z32, 0 * z32, pos_weight=np.float64(2)), BINARY(z32, 0 * z32, pos_weight=2.0))
+
+
 S = jax.ShapeDtypeStruct
 Z, T = S((2, 3), "float32"), S((2,), "int32")
 HARD, BINARY = softmax_cross_entropy_with_integer_labels, sigmoid_binary_cross_entropy

@@ -38,6 +38,19 @@ def test_the_same_kinds_in_conv_and_pooling():
     assert jnp.array_equal(full, conv(x, w, padding=((2, 2), (3, 0))))
 
 
+@pytest.mark.parametrize("kind", ["CIRCULAR", "REFLECT", "SYMMETRIC", "REPLICATE"])
+def test_an_empty_axis(kind):
+    x, w = jnp.ones((1, 0, 3)), jnp.ones((3, 3, 2))
+    for f, shape in (
+        (lambda x: pad(x, 0, kind), (1, 0, 3)),
+        (lambda x: conv(x, w, padding=kind), (1, 0, 2)),
+        (lambda x: max_pool(x, 3, padding=kind), (1, 0, 3)),
+    ):
+        y, vjp = jax.vjp(f, x)
+        assert y.shape == shape
+        assert vjp(y)[0].shape == x.shape
+
+
 def test_one_dispatch_when_called_eagerly():
     jaxpr = jax.make_jaxpr(lambda x: pad(x, 2, "REFLECT"))(jnp.ones((1, 4, 1)))
     assert len(jaxpr.eqns) == 1
@@ -45,6 +58,7 @@ def test_one_dispatch_when_called_eagerly():
 
 ERRORS = {
     "unknown mode": (lambda x: pad(x, 1, "edge"), ValueError, r"mode: got 'edge', expected one of 'ZERO', 'CIRCULAR'"),
+    "a number as mode": (lambda x: pad(x, 1, mode=5), TypeError, r"mode: got 5, expected one of 'ZERO', .* or 1 of them"),
     "a mode too many": (lambda x: pad(x, 1, ("ZERO", "ZERO")), ValueError, r"mode: got \('ZERO', 'ZERO'\), expected .* 1 of them"),
     "too far to wrap": (lambda x: pad(x, 5, "CIRCULAR"), ValueError, r"pads: got 'CIRCULAR' with \(5, 5\) positions on spatial axis 0 of size 4, expected at most 4"),
     "too far to reflect": (lambda x: pad(x, ((0, 4),), "REFLECT"), ValueError, r"of size 4, expected at most 3"),

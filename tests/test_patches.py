@@ -48,6 +48,7 @@ def test_blocks_there_and_back(data_format):
 
 ERRORS = {
     "patches of the wrong size": (lambda: fold(jnp.ones((1, 3, 4)), 3, 2), ValueError, r"x: got shape \(1, 3, 4\), expected such as \(1, 2, 4\)"),
+    "fewer channels than taps": (lambda: fold(jnp.ones((1, 3, 1)), 4, 2), ValueError, r"expected such as \(1, 3, 2\)"),
     "channels that are no multiple": (lambda: fold(jnp.ones((1, 2, 3)), 3, 2), ValueError, r"a multiple of the 2 taps"),
     "size no multiple of the block": (lambda: space_to_depth(jnp.ones((1, 3, 1)), 2), ValueError, r"x: got spatial sizes \(3,\), expected multiples of block_size \(2,\)"),
     "channels no multiple of the block": (lambda: depth_to_space(jnp.ones((1, 3, 3)), 2), ValueError, r"x: got 3 channels .* expected a multiple of 2"),

@@ -290,7 +290,7 @@ def test_autodiff_agrees_with_the_rule_at_ties():
         (0.5, ValueError, r"p: got 0.5, expected a finite number, at least 1"),
         (float("inf"), ValueError, r"p: got inf, .*: for p = inf use max_pool, or global_max_pool, of jnp.abs\(x\)"),
         (float("nan"), ValueError, r"p: got nan"),
-        (jnp.asarray(2.0), TypeError, r"p: got a ArrayImpl, expected a Python number, at least 1"),
+        (jnp.asarray(2.0), TypeError, r"p: got a ArrayImpl, expected a Python number: it is a constant"),
         (True, TypeError, r"p: got a bool"),
     ],
 )
@@ -305,12 +305,18 @@ def test_exponents(p, error, message):
         (0, ValueError, r"sharpness: got 0, expected a finite number above 0"),
         (-1.0, ValueError, r"sharpness: got -1.0, .*: for a soft minimum negate x and the result"),
         (float("inf"), ValueError, r"sharpness: got inf, .*: for the limit use max_pool"),
-        ("1", TypeError, r"sharpness: got a str, expected a Python number above 0"),
+        ("1", TypeError, r"sharpness: got a str, expected a Python number: it is a constant"),
     ],
 )
 def test_sharpness(sharpness, error, message):
     with pytest.raises(error, match=message):
         logsumexp_pool(jnp.ones((1, 4, 1)), 2, sharpness=sharpness)
+
+
+def test_numbers_of_numpy():
+    x = jnp.arange(1.0, 5.0).reshape(1, 4, 1)
+    assert jnp.array_equal(lp_pool(x, 2, np.float32(3.0)), lp_pool(x, 2, 3))
+    assert jnp.array_equal(logsumexp_pool(x, 2, sharpness=np.float32(0.5)), logsumexp_pool(x, 2, sharpness=0.5))
 
 
 X = jax.ShapeDtypeStruct((2, 8, 8, 4), "float32")

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support import assert_close, normal
 
@@ -104,9 +105,18 @@ def test_global_average_of_more_positions_than_float16_can_count():
     assert dx[0, 0, 0, 0] == jnp.float16(1 / 65536)
 
 
+def test_a_number_of_axes_of_numpy():
+    x = jnp.arange(24.0).reshape(2, 3, 4)
+    assert jnp.array_equal(global_max_pool(x, spatial_ndim=np.int64(2)), global_max_pool(x, spatial_ndim=2))
+    with pytest.raises(ValueError, match=r"spatial_ndim: got True for x"):
+        global_max_pool(x, spatial_ndim=True)
+
+
 @pytest.mark.parametrize("op", OPS.values(), ids=OPS)
 def test_global_errors(op):
-    with pytest.raises(ValueError, match=r"spatial_ndim: got 0 for x of shape \(2, 3\).*without a batch axis name it"):
+    with pytest.raises(
+        ValueError, match=r"spatial_ndim: got None for x of shape \(2, 3\).*without a batch axis name it"
+    ):
         op(jnp.ones((2, 3)))
     with pytest.raises(ValueError, match=r"x: got shape \(2, 3\) with 2 axes"):
         op(jnp.ones((2, 3)), spatial_ndim=2)

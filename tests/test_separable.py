@@ -38,6 +38,8 @@ ERRORS = {
     "channels that do not fit": (lambda: depthwise_conv(ones((1, 5, 3)), ones((2, 4, 1))), ValueError, r"w: got shape \(2, 4, 1\), expected \(\*kernel, C, M\) with C = 3"),
     "a bias of the wrong size": (lambda: depthwise_conv(ones((1, 5, 3)), ones((2, 3, 2)), ones(3)), ValueError, r"b: got shape \(3,\), expected \(6,\)"),
     "a pointwise kernel that does not fit": (lambda: separable_conv(ones((1, 5, 3)), ones((2, 3, 2)), ones((3, 4))), ValueError, r"v: got shape \(3, 4\), expected \(C·M, K\) with C·M = 3·2"),
+    "a kernel that is a vector, beside a bias": (lambda: depthwise_conv(ones((1, 5, 3)), ones(3), ones(1)), ValueError, r"w: got shape \(3,\) with 1 axes"),
+    "kernels without axes": (lambda: separable_conv(ones((1, 5, 3)), ones(3), ones(())), ValueError, r"w: got shape \(3,\) with 1 axes"),
     "no spatial axis": (lambda: depthwise_conv(ones((1, 3)), ones((3, 1))), ValueError, r"w: got shape \(3, 1\) with 2 axes"),
     "mixed dtypes": (lambda: depthwise_conv(ones((1, 5, 3)), ones((2, 3, 1), "float32")), TypeError, r"got mixed dtypes"),
 }  # fmt: skip

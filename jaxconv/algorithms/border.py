@@ -64,7 +64,7 @@ def _source(mode: str, n: int, size: int, high: int) -> tuple[int, int]:
     if mode == "REPLICATE":
         size = min(size, 1)
         return (n - size, n) if high else (0, size)
-    skipped = mode == "REFLECT"
+    skipped = mode == "REFLECT" and size > 0  # an empty axis has no end element to leave out
     return (n - size - skipped, n - skipped) if high else (0 + skipped, size + skipped)
 
 

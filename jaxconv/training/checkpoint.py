@@ -34,7 +34,8 @@ class Checkpoints:
             return None
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
         restored: Any = self._manager.restore(latest, args=ocp.args.StandardRestore(target))
-        state = TrainState(**restored)
+        # A net_state without leaves is not stored, but has a structure all the same.
+        state = TrainState(**{"net_state": like.net_state, **restored})
         return state._replace(key=jax.random.wrap_key_data(state.key, impl=jax.random.key_impl(like.key)))
 
     def close(self) -> None:

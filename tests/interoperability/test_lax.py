@@ -127,6 +127,14 @@ def test_conv_general_dilated_is_laxs(random_sets):
     assert differentiated > random_sets.count // 2
 
 
+@pytest.mark.parametrize("padding", [[1, 1], 1, None, [(1, 1), 2], [[1, 1], 2], np.array([1, 1]), [(1,), (1, 1)]])
+def test_a_padding_that_lax_refuses(padding):
+    x, w = jnp.ones((1, 1, 5, 5)), jnp.ones((1, 1, 3, 3))
+    theirs = outcome(lambda: lax.conv_general_dilated(x, w, (1, 1), padding))
+    assert theirs is ValueError
+    assert outcome(lambda: conv_general_dilated(x, w, (1, 1), padding)) is theirs
+
+
 def test_negative_padding_that_ends_the_process_in_laxs_gradient():
     x, w = small_integers(0, (2, 3, 5, 4), (4, 3, 1, 2), dtype=np.float64)
     options = {"window_strides": (1, 1), "padding": ((-1, -1), (1, -2)), "lhs_dilation": (2, 1)}

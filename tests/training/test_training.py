@@ -248,6 +248,15 @@ def test_checkpoints_from_before_there_was_a_net_state(tmp_path):
     assert all(map(np.array_equal, *map(jax.tree.leaves, (restored.params, state.params))))
 
 
+def test_checkpoints_keep_the_structure_of_a_net_state_without_leaves(tmp_path):
+    state, checkpoints = fresh(optax.sgd(0.1))._replace(net_state=((), {"inner": ()})), Checkpoints(tmp_path / "kept")
+    checkpoints.save(state)
+    checkpoints.close()
+    restored = Checkpoints(tmp_path / "kept").restore(state)
+    assert restored is not None
+    assert restored.net_state == ((), {"inner": ()})
+
+
 def test_without_a_net_state_there_is_none():
     after, _ = make_train_step(loss, optax.sgd(0.1))(fresh(optax.sgd(0.1)), jax.tree.map(lambda a: a[0], batches(1)))
     assert after.net_state == ()
