@@ -1,12 +1,19 @@
 """How each contraction is computed: one module is one algorithm, and this file is where one is chosen.
 
 Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as (N, *output, K) and a
-`geometry.Window`. The convolution algorithms have the functions `conv`, `input_grad` and `kernel_grad`:
+`geometry.Window`. The convolution algorithms have the functions `conv`, `input_grad` and `kernel_grad`, or those of them
+that they are for:
 
     reference   sums over taps, transcribed from the formulas: the oracle of the tests, and the one for any dimension
     xla         lax convolutions with the adjoint paddings: what the hardware's library is made for
-    rows        the kernel gradient alone, as one matrix product per row of taps: for CPUs
-    canonical   the kernel gradient alone, as xla's with its axes in the order of the CPU's library: for CPUs
+    cpu         the choice among the following on a CPU, by geometry:
+    depthwise   elementwise multiply-adds over shifted views, for one input channel per group
+    grouped     dense convolutions of several groups at once, for other groups
+    products    a matrix product, for windows with one tap
+    im2col      kernel gradients as matrix products, a block of positions at a time
+    canonical   kernel gradients as xla's, with the axes in the order of the CPU's library
+    planes      two-dimensional convolutions, for three axes and more
+    phases      input gradients of strided convolutions, every phase of the stride at once
 
 and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:
 
@@ -19,8 +26,6 @@ Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the modu
 The padding kinds that repeat the input's values are the same for all of them: `border` makes the longer input before,
 and the adjoint of that after. It is here, so that no rule and no algorithm knows of it.
 """
-
-import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -81,7 +86,7 @@ def _zeros(shape, dtype, *like):
 
 
 def _contract(form, a, b, window, groups, precision, dtype):
-    """The choice: platform -> algorithm, per form."""
+    """The choice: platform -> algorithm, per form. On GPUs and TPUs, unmeasured, the library's own convolutions."""
 
     def computed_by(module):
         return lambda a, b: getattr(module, form)(a, b, window, groups, precision, dtype)

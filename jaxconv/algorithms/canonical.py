@@ -1,9 +1,9 @@
-"""The kernel gradient as lax convolutions with their axes in the order of XLA:CPU's library, a part of the batch each.
+"""The kernel gradient as lax convolutions with their axes in the order of XLA:CPU's library.
 
 The convolution is that of `xla.kernel_grad`, x's batch as its channels, but transposed by hand to (batch, spatial,
 channels) and (spatial, in, out). Left to XLA, that reordering does not happen inside a while loop, and the convolution
-runs ten times slower there; elsewhere it is as fast as XLA's own. From some 30,000 terms per sum on it runs at a fraction
-of its speed, so the batch is split. For CPUs and groups = 1, where im2col.py does not win. Figures in
+runs ten times slower there; elsewhere it is as fast as XLA's own. From some 30,000 terms per sum on it runs at a
+fraction of its speed, so the batch is split. For CPUs and groups = 1, where im2col.py does not win. Figures in
 experiments/README.md.
 """
 

@@ -1,6 +1,6 @@
 """The choice on a CPU: for every form of the convolution and every geometry, which algorithm has it.
 
-XLA:CPU hands plain one- and two-dimensional convolutions to a fast library, and matrix products; what it makes of the
+XLA:CPU hands plain one- and two-dimensional convolutions, and matrix products, to a fast library; what it makes of the
 rest (groups, a kernel as large as the input, dilated inputs, three axes) is a loop nest. So:
 
     one tap                        products    a matrix product, no copies
@@ -10,7 +10,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     conv in 3-D and more           planes      two-dimensional convolutions, the other taps as channels
     input_grad with stride 1       as conv     it is a convolution of dy
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
-    kernel_grad                    im2col      matrix products, a block of x at a time; canonical, a convolution, for some
+    kernel_grad                    im2col      matrix products, a block of x at a time
+      narrow, small, or in 1-D     canonical   a convolution
 
 The measured factors stand in experiments/README.md.
 """
@@ -66,7 +67,10 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
     if window.tap_count == 1:
         return products.kernel_grad(x, dy, window, groups, precision, dtype)
-    # The convolution wins where the products would be narrow, but for few channels, which im2col has a form for.
-    if window.ndim == 1 or (window.ndim == 2 and im2col.FEW < x.shape[-1] < 24):
+    # The convolution wins where the products would be narrow, but for few channels, which im2col has a form for; and
+    # where there is so little to do that starting it is what counts.
+    products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
+    narrow = window.ndim == 1 or im2col.FEW < x.shape[-1] < 24 or products_in_all < 2**20
+    if window.ndim <= 2 and narrow:
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)

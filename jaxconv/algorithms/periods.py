@@ -5,8 +5,8 @@ s·p + d·i = s·q + r: with p = q − m that is
 
     d·i = r + s·m          0 <= m < M = ceil((d(R−1) + 1)/s)
 
-so a sum over taps that put something at v is a sum over the M shifts m of a[q − m], spread over the s positions r, where
-tap i = (r + s·m)/d exists. All s positions of a period are made at once, by broadcasting.
+so a sum over taps that put something at v is a sum over the M shifts m of a[q − m], spread over the s positions r,
+where tap i = (r + s·m)/d exists. All s positions of a period are made at once, by broadcasting.
 """
 
 import itertools

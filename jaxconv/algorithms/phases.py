@@ -1,4 +1,4 @@
-"""The input gradient of a strided convolution as one plain convolution of dy with every phase of the stride as channels.
+"""The input gradient of a strided convolution as one convolution of dy, the phases of the stride as its channels.
 
 With the position v = u + l of dx written v = s·q + r (as in periods.py), and M = ceil(R/s):
 
@@ -8,8 +8,8 @@ which is a convolution of dy, stride 1, with M taps and s·C outputs (r, c) per 
 the end. Where R is no multiple of s the kernel gets zeros at the end, and M·s/R times the products. For CPUs and
 dilation 1.
 
-Why not lax's own form: it convolves a dy dilated by s. XLA:CPU's library takes that in two dimensions, though not at its
-full speed; in three it is a loop nest. Figures in experiments/README.md.
+Why not lax's own form: it convolves a dy dilated by s. XLA:CPU's library takes that in two dimensions, though not at
+its full speed; in three it is a loop nest. Figures in experiments/README.md.
 """
 
 import dataclasses

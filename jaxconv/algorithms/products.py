@@ -4,8 +4,8 @@
     input_grad     dX = dY · W^T        [N·O x K] · [K x C] -> [N·O x C]
     kernel_grad    dW = X^T · dY        [C x N·O] · [N·O x K] -> [C x K]
 
-X are the elements of x that the windows read: with stride 1 and no padding x itself, and nothing is copied. For CPUs and
-groups = 1. Figures in experiments/README.md.
+X are the elements of x that the windows read: with stride 1 and no padding x itself, and nothing is copied. For CPUs
+and groups = 1. Figures in experiments/README.md.
 """
 
 import jax.numpy as jnp

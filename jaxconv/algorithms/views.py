@@ -12,7 +12,7 @@ UNROLLED = 32
 
 
 def fold(body, carry, items, unrolled=None):
-    """carry = body(carry, number, item) for every item, a tuple of ints; a loop if more than `unrolled` (or UNROLLED)."""
+    """carry = body(carry, number, item) for every item, a tuple of ints; a loop if there are more than `unrolled`."""
     # With a loop, the first item still comes before it: from then on the carry has the type that the body gives it.
     written_out = len(items) if len(items) <= (UNROLLED if unrolled is None else unrolled) else 1
     for number, item in enumerate(items[:written_out]):
