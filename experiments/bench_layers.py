@@ -74,7 +74,7 @@ class Layer:
     strides: int = 1
     dilation: int = 1
     groups: int = 1
-    padding: Any = "SAME"
+    padding: Any = "SAME"  # or pairs
     parts: tuple[str, ...] = ("all",)
     guard: bool = False
     dtype: str = "float32"
@@ -243,15 +243,12 @@ FAMILY = [
 
 def torch_part(layer: Layer, part: str, arrays: list[np.ndarray]) -> Callable | None:
     """The same part by PyTorch, or None where it has no such layer."""
-    import torch
-    from torch.nn import functional
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
-    if layer.ndim not in (2, 3) or layer.per_example or (layer.op, layer.padding) == ("transposed", "SAME"):
-        layouts = None
-    else:
-        layouts = torch.channels_last if layer.ndim == 2 else torch.channels_last_3d
     if layer.per_example:
         return None
+    layouts = {2: torch.channels_last, 3: torch.channels_last_3d}.get(layer.ndim)
     dtype = getattr(torch, layer.dtype)
 
     def data(array):
@@ -272,8 +269,9 @@ def torch_part(layer: Layer, part: str, arrays: list[np.ndarray]) -> Callable | 
     pad = [0] * layer.ndim if layer.padding == "VALID" else [e // 2 for e in reach]
     name = f"conv{'_transpose' if layer.op == 'transposed' else ''}{layer.ndim}d"
     if layer.op == "transposed":
-        pad = [e - low for e, (low, _) in zip(reach, layer.padding, strict=True)]
-        more = [high - low for low, high in layer.padding]
+        pairs: Any = layer.padding
+        pad = [e - low for e, (low, _) in zip(reach, pairs, strict=True)]
+        more = [high - low for low, high in pairs]
         call = functools.partial(
             getattr(functional, name), stride=layer.strides, padding=pad, output_padding=more, groups=layer.groups
         )
@@ -477,7 +475,7 @@ def main() -> int:
     }
     torch = ""
     if any("torch_ratio" in r for r in results):
-        import torch as torch_module
+        import torch as torch_module  # pyright: ignore[reportMissingImports]
 
         torch = f", torch {torch_module.__version__.split('+')[0]}"
     where = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, Python {platform.python_version()}"

@@ -65,9 +65,16 @@ def _log_softmax_masked_late(axis, saved, dy):
     return _multiplied(mask, dy_ - p).astype(x.dtype), None
 
 
-def _share_masked_late(axis, keepdims, a, mask, largest, total, dy):
-    dy = dy if keepdims else jnp.expand_dims(dy, axis)
-    return _multiplied(mask, jnp.exp(a.astype(total.dtype) - largest) * (dy.astype(total.dtype) / total))
+def _share_masked_late(right):
+    def backward(axis, keepdims, signed, saved, cotangents):
+        a, b, mask, largest, total = saved
+        if b is not None:
+            return right(axis, keepdims, signed, saved, cotangents)
+        dy = cotangents[0] if keepdims else jnp.expand_dims(cotangents[0], axis)
+        share = jnp.exp(a.astype(total.dtype) - largest) * (dy.astype(total.dtype) / total)
+        return _multiplied(mask, share).astype(a.dtype), None, None
+
+    return backward
 
 
 def _factors_forgotten(right):
@@ -219,9 +226,7 @@ MUTATIONS = (
         {"softmax:_log_softmax_bwd": instead(_log_softmax_masked_late)},
         elsewhere=True,  # jax#17117
     ),
-    Mutation(
-        "a mask that leaks in logsumexp", "logsumexp", EDGE, {"softmax:_exp_over_sum": instead(_share_masked_late)}
-    ),
+    Mutation("a mask that leaks in logsumexp", "logsumexp", EDGE, {"softmax:_logsumexp_bwd": _share_masked_late}),
     Mutation(
         "logsumexp's factors forgotten in da",
         "logsumexp",

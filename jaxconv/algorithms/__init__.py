@@ -1,8 +1,8 @@
 """How each contraction is computed: one module is one algorithm, and this file is where one is chosen.
 
 Every algorithm takes x as (N, *spatial, C), w as (*kernel, C/groups, K), dy as (N, *output, K) and a
-`geometry.Window`. The convolution algorithms have the functions `conv`, `input_grad` and `kernel_grad`, or those of them
-that they are for:
+`geometry.Window`. The convolution algorithms have the functions `conv`, `input_grad` and `kernel_grad`, or those of
+them that they are for:
 
     reference   sums over taps, transcribed from the formulas: the oracle of the tests, and the one for any dimension
     xla         lax convolutions with the adjoint paddings: what the hardware's library is made for

@@ -3,8 +3,8 @@
     y[n,p',p,k] = sum_{i,(i',c)} X[n,p', s·p + d·i − l, (i',c)] · w[i,(i',c),k]
 
 where p' and i' are positions and taps of all axes but the last two, and X has side by side, as channels, what the taps
-i' read. Positions p' are examples to the two-dimensional convolution. For CPUs and groups = 1: XLA:CPU's library is slow
-over three axes. Figures in experiments/README.md.
+i' read. Positions p' are examples to the two-dimensional convolution. For CPUs and groups = 1: XLA:CPU's library is
+slow over three axes. Figures in experiments/README.md.
 """
 
 import dataclasses

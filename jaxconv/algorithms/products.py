@@ -45,5 +45,5 @@ def _read(x, window):
 
 
 def _product(a, b, axes, precision, dtype):
-    axes = tuple(tuple(axis % z.ndim for axis in of) for of, z in zip(axes, (a, b), strict=True))
-    return lax.dot_general(a, b, (axes, ((), ())), precision=precision, preferred_element_type=dtype)
+    of_a, of_b = (tuple(axis % z.ndim for axis in of) for of, z in zip(axes, (a, b), strict=True))
+    return lax.dot_general(a, b, ((of_a, of_b), ((), ())), precision=precision, preferred_element_type=dtype)
