@@ -33,6 +33,7 @@ from jax import lax
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import adaptive, border, cpu, reference, taps, xla
 from jaxconv.algorithms import patches as patches_
+from jaxconv.algorithms.blocks import in_parts
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
 __all__ = [
@@ -101,14 +102,14 @@ def extremum(x, window, largest):
     if 0 in window.output_size:
         shape = (x.shape[0], *window.output_size, x.shape[-1])
         return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
-    return taps.extremum(border.extend(x, window.borders), window, largest)
+    return in_parts(lambda x: taps.extremum(x, window, largest), border.extend(x, window.borders), window)
 
 
 def extremum_value(x, window, largest):
     """The y of `extremum` alone, for when no gradient is wanted."""
     if 0 in window.output_size:
         return extremum(x, window, largest)[0]
-    return taps.extremum_value(border.extend(x, window.borders), window, largest)
+    return in_parts(lambda x: taps.extremum_value(x, window, largest), border.extend(x, window.borders), window)
 
 
 def extremum_grad(dy, tap, window):
@@ -145,7 +146,7 @@ def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     if not x.size:
         return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
-    return taps.window_sum(border.extend(x, window.borders), window)
+    return in_parts(lambda x: taps.window_sum(x, window), border.extend(x, window.borders), window)
 
 
 def window_sum_grad(dy, window):

@@ -7,6 +7,7 @@ than the arithmetic, because its memory is mapped anew at every call.
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -99,3 +100,29 @@ def blocks(window, batch, bytes_per_position, most):
         return Blocks(window, max(n for n in range(1, min(batch, fit // rows) + 1) if batch % n == 0), rows, batch)
     divisor = max(n for n in range(1, fit + 1) if rows % n == 0)
     return Blocks(window, 1, divisor if 2 * divisor > fit else fit, batch)
+
+
+# An input of more bytes than this is padded a part of the batch at a time.
+PADDED = 1 << 24
+
+
+def in_parts(function, x, window):
+    """function(x) for parts of the batch, one after the other, where x is large and padded: otherwise for all of it.
+
+    The padded copy of x is an array of its own, and on a CPU mapping its memory costs more than the pooling. On other
+    platforms nothing is split.
+    """
+    fit = max(1, PADDED // 2 // max(1, x.nbytes // max(1, x.shape[0])))
+    images = max((n for n in range(1, min(fit, x.shape[0]) + 1) if x.shape[0] % n == 0), default=1)
+    is_padded = any(pads != (0, 0) for pads in window.padding)
+    if not is_padded or x.nbytes <= PADDED or 2 * images <= min(fit, x.shape[0]):
+        return function(x)
+
+    def of_parts(x):
+        parts = lax.map(
+            lambda n: function(lax.dynamic_slice_in_dim(x, n * images, images)),
+            jnp.arange(x.shape[0] // images, dtype=jnp.int32),
+        )
+        return jax.tree.map(lambda a: a.reshape(x.shape[0], *a.shape[2:]), parts)
+
+    return lax.platform_dependent(x, cpu=of_parts, default=function)

@@ -11,6 +11,7 @@ from support import assert_close, normal, random_conv_case, small_integers
 from jaxconv import algorithms
 from jaxconv.algorithms import (
     adaptive,
+    blocks,
     canonical,
     cpu,
     depthwise,
@@ -370,6 +371,22 @@ def test_large_windows_stay_small_programs():
         lambda x: taps.window_sum_grad(taps.window_sum(x, window), window),
     ):
         assert len(jax.jit(function).lower(x).as_text().splitlines()) < 1000  # written out, 961 taps would be thousands
+
+
+def test_pooling_of_a_large_padded_input_in_parts(monkeypatch):
+    monkeypatch.setattr(blocks, "PADDED", 1000)
+    window = pool_window((5, 6), (3, 2), strides=2, padding="SAME")
+    (x,) = small_integers(0, (6, 5, 6, 4))
+    for function, arguments in (
+        ("extremum", (window, True)),
+        ("extremum_value", (window, False)),
+        ("window_sum", (window,)),
+    ):
+        call = jax.jit(lambda x, f=getattr(algorithms, function), a=arguments: f(x, *a))
+        expected = getattr(taps, function)(x, *arguments)
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, call(x), expected))
+        assert "stablehlo.while" in call.trace(x).lower(lowering_platforms=("cpu",)).as_text()
+        assert "stablehlo.while" not in call.trace(x).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_tap_dtype_is_a_byte_up_to_255_taps():

@@ -1,0 +1,86 @@
+"""The benchmark runs and its layers are what lax computes; what our layers compile to is what a CPU is good at."""
+
+import dataclasses
+import json
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import bench_layers
+from experiments.bench_layers import FAMILY, LAYERS
+
+# XLA's convolution of a dilated dy, 22 ms, is faster than ours to all phases at once, 30 (3x3, stride 2).
+DILATED = {"downsample", "5x5, stride 2", "dilated, stride 2", "grouped, stride 2", "transposed, 3x3"}
+# Ours keep blocks of several forms at once; times as much as lax's temporaries.
+LARGER = {
+    "grouped, ResNeXt": 2.2,  # the parts of x and dy, and of the results, of every block of groups
+    "transposed, DCGAN": 1.5,  # all phases of dx before they are interleaved
+    "transposed 3-D": 1.5,  # the parts of x by position, and dy transposed
+    "3-D": 1.8,  # the padded inputs and the planes side by side
+    "downsample": 1.15,  # a block of x, all taps side by side
+    "average pool, overlapping": 2.2,
+}
+
+
+def compiled(layer, function, part="all"):
+    arguments = [jax.ShapeDtypeStruct(shape, layer.dtype) for shape in layer.shapes()]
+    return jax.jit(layer.part(function, part)).lower(*arguments).compile()
+
+
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if not layer.guard], ids=lambda layer: layer.name)
+def test_what_a_layer_compiles_to(layer):
+    ours, plain = (compiled(layer, function) for function in (layer.ours, layer.plain))
+    text = ours.as_text()
+    assert "select-and-scatter(" not in text
+    assert not re.search(r"\bscatter\(", text)
+    assert "batch_group_count" not in text
+    assert ("lhs_dilate" in text) == (layer.name in DILATED)
+    most = LARGER.get(layer.name, 1.1)
+    assert ours.memory_analysis().temp_size_in_bytes <= most * plain.memory_analysis().temp_size_in_bytes + 2**16
+
+
+@pytest.mark.parametrize("layer", FAMILY, ids=lambda layer: layer.name)
+def test_what_the_family_compiles_to(layer, quick_compilation):
+    # Traced alone: what XLA makes of it is tested on the layers above.
+    arguments = [jax.ShapeDtypeStruct(shape, layer.dtype) for shape in layer.shapes()]
+    text = (
+        jax.jit(layer.part(layer.ours, layer.parts[0])).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
+    )
+    assert "select_and_scatter" not in text
+    assert "stablehlo.scatter" not in text
+    assert "batch_group_count = 1 " in text or "stablehlo.convolution" not in text
+    dilated = re.search(r"lhs_dilate = \[[^\]]*[2-9]", text) is not None
+    assert dilated == (layer.name in DILATED)
+    assert len(text.splitlines()) < 7000  # 31x31: three forms with 31 taps written out each; 961 would be 60,000
+
+
+@pytest.mark.parametrize("layer", [layer for layer in FAMILY if layer.x[0] * layer.x[1] <= 100], ids=lambda l: l.name)
+def test_layers_are_laxs(layer, quick_compilation):
+    assert bench_layers.verify(dataclasses.replace(layer, dtype="float64")) < 1e-12
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    arguments = ["bench_layers", "--only", "guard: tiny", "--rounds", "1", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert bench_layers.main() == 0
+    assert "geometric means" in capsys.readouterr().out
+    record = json.loads((tmp_path / "bench_layers.json").read_text())
+    assert [result["part"] for result in record["results"]] == ["fwd", "all"]
+    assert all(result["lax_ratio"] > 0 for result in record["results"])
+    assert (tmp_path / "bench_layers.png").stat().st_size > 0
+
+
+def test_the_command_refuses_no_layer(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_layers", "--only", "nothing of this name"])
+    assert bench_layers.main() == 2
+    assert "expected part of a name" in capsys.readouterr().err
+
+
+def test_the_limits_count_products_once():
+    layer = bench_layers.Layer("one", "conv", (2, 4, 4, 3), (3, 3), 5, padding="VALID")
+    assert layer.limits("fwd") == (2 * 2 * 2 * 2 * 9 * 3 * 5, 4 * (96 + 40))
+    assert layer.limits("all")[0] == 3 * layer.limits("fwd")[0]
+    assert jnp.isclose(bench_layers.geometric_mean([2.0, 8.0]), 4.0)
