@@ -59,7 +59,7 @@ class Settings:
     memory: Literal["fresh", "kept"] = "fresh"
     """fresh: as JAX comes; kept: freed memory is kept and used again (glibc)."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Write bench_layers.json and bench_layers.png there."""
+    """Write bench_layers.json, .md (the README's table) and .png (its chart) there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -424,6 +424,21 @@ def geometric_mean(values) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
+def markdown(results: list[dict]) -> str:
+    """The README's table: times, ratios, temporaries and compile time."""
+    lines = [
+        "| layer | timed | ours ms | lax ms | torch ms | lax/ours | torch/ours | temp MB | lax | compile s | lax |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        cells = [f"{1e3 * r[f'{side}_s']:.2f}" if f"{side}_s" in r else "" for side in ("ours", "lax", "torch")]
+        cells += [f"{r[key]:.2f}" if key in r else "" for key in ("lax_ratio", "torch_ratio")]
+        cells += [f"{r[f'{side}_temporary_bytes'] / 1e6:.0f}" for side in ("ours", "lax")]
+        cells += [f"{r[f'{side}_compile_s']:.2f}" for side in ("ours", "lax")]
+        lines.append(f"| {r['name']} | {r['part']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def table_of(results: list[dict], limits: dict[str, float]) -> Table:
     """One row per timed part."""
     names = ["ours ms", "lax ms", "torch ms", "lax/ours", "torch/ours"]
@@ -494,6 +509,7 @@ def main() -> int:
         settings.output.mkdir(parents=True, exist_ok=True)
         record = {"machine": where, "limits": limits, "geometric_means": means, "results": results}
         (settings.output / "bench_layers.json").write_text(json.dumps(record, indent=2) + "\n")
+        (settings.output / "bench_layers.md").write_text(markdown(results))
         figures.speeds(results, where, settings.output / "bench_layers.png")
     return 0
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -14,11 +13,13 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_code_runs():
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 5
-    images, labels = np.zeros((2, 4, 28, 28, 1), np.float32), np.zeros((2, 4), np.int32)
-    names = {"dispatches": [(images, labels)], "np": np, "images": np.zeros((2, 32, 32, 3), np.float32)}
+    names = {}
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         for block in blocks:
-            exec(block, names)
+            # A reader copies one; only the test of softplus comes after what it tests.
+            found = {name: names[name] for name in ("softplus", "check_vjp") if name in names}
+            exec(block, found)
+            names |= found
     assert names["dw"].shape == (3, 3, 3, 16)
     assert names["logits"].shape == (2, 10)
     assert jnp.isfinite(names["history"]["loss"]).all()

@@ -6,8 +6,9 @@ With the trilinear form T(x, w, dy) of conv.py each gradient is a convolution ag
     input_grad     dy dilated by s      , kernel w reversed,   stride 1, kernel dilation d, Window.input_grad_padding
     kernel_grad    x, N as its channels , kernel dy,           stride d, kernel dilation s, Window.kernel_grad_padding
 
-XLA is never handed a negative padding: it is made a crop first (`without_crop`), because XLA:CPU aborts the process
-for some combinations of negative padding, input dilation and a window of size 1.
+XLA is never handed a negative padding: it is made a crop first (`without_crop`), nor a dilation of an axis of size 1,
+which means nothing (`_spacing`): XLA:CPU aborts the process for some combinations of negative padding, dilation and an
+axis of size 1.
 """
 
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def conv(x, w, window, groups, precision, dtype):
         w,
         window.strides,
         padding,
-        rhs_dilation=window.dilation,
+        rhs_dilation=_spacing(w.shape[:-2], window.dilation),
         dimension_numbers=dimension_numbers(window.ndim),
         feature_group_count=groups,
         precision=precision,
@@ -43,8 +44,8 @@ def input_grad(dy, w, window, groups, precision, dtype):
         w,
         (1,) * window.ndim,
         padding,
-        lhs_dilation=strides,
-        rhs_dilation=window.dilation,
+        lhs_dilation=_spacing(dy.shape[1:-1], strides),
+        rhs_dilation=_spacing(window.window_size, window.dilation),
         dimension_numbers=dimension_numbers(window.ndim),
         feature_group_count=groups,
         precision=precision,
@@ -65,12 +66,17 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         dy,
         window.dilation,
         padding,
-        rhs_dilation=window.strides,
+        rhs_dilation=_spacing(dy.shape[1:-1], window.strides),
         dimension_numbers=lax.ConvDimensionNumbers(swapped, swapped, dw_spec),
         batch_group_count=groups,
         precision=precision,
         preferred_element_type=dtype,
     )
+
+
+def _spacing(sizes, dilation):
+    """The dilation, 1 on axes of size 1."""
+    return tuple(d if size > 1 else 1 for size, d in zip(sizes, dilation, strict=True))
 
 
 def dimension_numbers(ndim):
