@@ -326,10 +326,13 @@ def verify(layer: Layer) -> float:
 def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict[str, float]:
     """Median seconds of every call, in rounds of all; a slow one leaves the rounds after `seconds`, but has three."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls.items())
     for number in range(rounds + 1):
-        for name, call in calls.items():
+        order.append(order.pop(0))  # none always comes after the same one
+        for name, call in order:
             if number > 3 and sum(times[name]) > seconds:
                 continue
+            time.sleep(0.01)  # PyTorch's threads go on spinning for a while
             started = time.perf_counter()
             jax.block_until_ready(call())
             if number:  # the first round warms up
