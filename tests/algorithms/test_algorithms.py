@@ -137,7 +137,7 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
             monkeypatch.setattr(module, name, value)
     rng = random.Random(f"{form} {groups} {cut}")
     tried = dict.fromkeys((name for name, of in CONV_ALGORITHMS if of == form), 0)
-    for seed in range(9):
+    for seed in range(6):
         case = random_conv_case(rng)
         options = {name: case.options[name] for name in ("strides", "padding", "dilation")}
         kernel = (1,) * len(case.kernel) if seed == 0 else case.kernel
@@ -151,7 +151,7 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
             continue
         channels = 4 if groups == 4 else groups * rng.choice([1, 2, 5])
         features = groups * rng.choice([1, 3])
-        images = rng.choice([2, 3, 4])
+        images = rng.choice([2, 3])
         x, w, dy = small_integers(
             seed,
             (images, *window.input_size, channels),
@@ -298,6 +298,7 @@ def test_a_position_that_no_window_reads_takes_no_part_in_a_soft_maximum():
     assert dx[0, :, 0].tolist() == [np.exp(-2.0), np.exp(-2.0), 0, 0, 1, 1, 0]
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
 def test_adaptive_algorithms(unrolled, monkeypatch):
     monkeypatch.setattr(views, "UNROLLED", unrolled)

@@ -61,5 +61,6 @@ def test_quick_case(case):
 
 @pytest.mark.parametrize("op", EDGES)
 def test_special_points(op):
-    for row in check_edges(op, ("float64", "bfloat16")):
+    """In one dtype: CI has the command in float64."""
+    for row in check_edges(op, ("bfloat16",)):
         assert [str(check) for check in row.checks if check.passed is not True] == []
