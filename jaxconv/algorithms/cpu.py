@@ -4,7 +4,7 @@ XLA:CPU hands plain one- and two-dimensional convolutions, and matrix products, 
 rest (groups, a kernel as large as the input, dilated inputs, three axes) is a loop nest. So:
 
     one tap                        products    a matrix product, no copies
-    one input channel per group    depthwise   elementwise multiply-adds
+    one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
     conv in 1-D and 2-D            xla         what its library is for
     conv in 3-D and more           planes      two-dimensional convolutions, the other taps as channels
@@ -28,7 +28,7 @@ from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, pl
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     if groups > 1:
-        if w.shape[-2] == 1:
+        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
             return depthwise.conv(x, w, window, groups, precision, dtype)
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
@@ -41,7 +41,7 @@ def conv(x, w, window, groups, precision, dtype):
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
     if groups > 1:
-        if w.shape[-2] == 1:
+        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
             return depthwise.input_grad(dy, w, window, groups, precision, dtype)
         return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
     if window.tap_count == 1:
@@ -62,7 +62,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     if groups > 1:
-        if x.shape[-1] == groups:
+        if _is_depthwise(x.shape[-1] // groups, dy.shape[-1], groups):
             return depthwise.kernel_grad(x, dy, window, groups, precision, dtype)
         return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
     if window.tap_count == 1:
@@ -74,3 +74,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     if window.ndim <= 2 and narrow:
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
+
+
+def _is_depthwise(inputs, outputs, groups):
+    """Whether a group has one input channel, and so few outputs that each can be a term of its own."""
+    return inputs == 1 and outputs <= 8 * groups
