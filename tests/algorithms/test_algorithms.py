@@ -139,6 +139,8 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
     tried = dict.fromkeys((name for name, of in CONV_ALGORITHMS if of == form), 0)
     for seed in range(6):
         case = random_conv_case(rng)
+        while seed == 2 and len(case.spatial) != 3:
+            case = random_conv_case(rng)
         options = {name: case.options[name] for name in ("strides", "padding", "dilation")}
         kernel = (1,) * len(case.kernel) if seed == 0 else case.kernel
         if seed % 3 == 1:
