@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["DATA_SETS", "DataSet", "load"]
+__all__ = ["DATA_SETS", "PHOTOGRAPHS", "DataSet", "load", "photograph"]
 
 
 class DataSet(NamedTuple):
@@ -46,6 +46,9 @@ def digits() -> DataSet:
 DATA_SETS: dict[str, Callable[[], DataSet]] = {"mnist5k": mnist5k, "digits": digits}
 
 
+PHOTOGRAPHS = ("china", "flower")
+
+
 def load(name: str) -> DataSet:
     """The data set of this name.
 
@@ -60,6 +63,25 @@ def load(name: str) -> DataSet:
         raise ValueError(
             f"data: {name!r} needs the package {error.name}, which is not installed: pip install 'jaxconv[experiments]'"
         ) from error
+
+
+def photograph(name: str = "china") -> np.ndarray:
+    """One of scikit-learn's sample photographs, (427, 640, 3): "china" (a palace) or "flower".
+
+    Raises:
+        ValueError: there is none of this name, or the package that holds it is not installed.
+    """
+    if name not in PHOTOGRAPHS:
+        raise ValueError(f"photograph: got {name!r}, expected one of {', '.join(PHOTOGRAPHS)}")
+    try:
+        import PIL  # noqa: F401  what scikit-learn decodes them with
+        from sklearn.datasets import load_sample_image
+    except ImportError as error:
+        raise ValueError(
+            f"photograph: {name!r} needs the package {error.name}, which is not installed: "
+            "pip install 'jaxconv[experiments]'"
+        ) from error
+    return load_sample_image(f"{name}.jpg").astype(np.float32) / 255
 
 
 def _split(images: np.ndarray, labels: np.ndarray) -> DataSet:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-__all__ = ["curves", "filters", "mistakes", "speeds"]
+__all__ = ["curves", "filters", "mistakes", "save", "speeds"]
 
 
 def curves(records: list[dict], path: Path) -> None:
@@ -29,7 +29,7 @@ def curves(records: list[dict], path: Path) -> None:
         axes.legend()
     left.set_yscale("log")
     figure.suptitle("Training (with random shifts) and test")
-    _save(figure, path)
+    save(figure, path)
 
 
 def filters(w: np.ndarray, path: Path) -> None:
@@ -40,7 +40,7 @@ def filters(w: np.ndarray, path: Path) -> None:
     for axes, image in zip(grid, images, strict=False):
         shown = axes.imshow(image, cmap="RdBu_r", vmin=-most, vmax=most)
     figure.colorbar(shown, ax=grid, shrink=0.7, label="weight")
-    _save(figure, path)
+    save(figure, path)
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path: Path, most: int = 40) -> None:
@@ -54,7 +54,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, path
     for axes, number in zip(grid, shown, strict=False):
         axes.imshow(images[number, :, :, 0], cmap="gray_r")
         axes.set_title(f"{labels[number]} → {predicted[number]}", fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def speeds(results: list[dict], where: str, path: Path) -> None:
@@ -75,7 +75,7 @@ def speeds(results: list[dict], where: str, path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower right")
     axes.set_title(where, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
@@ -92,6 +92,7 @@ def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
     return figure, list(grid.flat)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure, and forgets it."""
     figure.savefig(path, dpi=150)
     plt.close(figure)

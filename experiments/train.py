@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from jax import lax
 from rich.console import Console
 
 import jaxconv
 from experiments import figures
+from experiments.claim import UsageError
 from experiments.data import DATA_SETS, DataSet, load
+from experiments.learning import random_shift
 from jaxconv import softmax_cross_entropy_with_integer_labels
 from jaxconv.layers import (
     Layer,
@@ -99,10 +99,6 @@ class Settings:
     """Go on from the last checkpoint in --output, with the settings it was started with."""
 
 
-class UsageError(Exception):
-    """Something in the settings that the user can mend; its message is one line."""
-
-
 def make_net(name: str, classes: int) -> Layer:
     """The net of this name."""
     if name == "notes":
@@ -119,15 +115,6 @@ def make_net(name: str, classes: int) -> Layer:
         relu_layer,
         dense_layer(classes),
     )
-
-
-def random_shift(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
-    """Every image of (N, H, W, C) shifted by its own whole number of pixels, up to `most` each way; zeros come in."""
-    n, *size = images.shape
-    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    corners = jax.random.randint(key, (n, 2), 0, 2 * most + 1, dtype=jnp.int32)
-    zero = jnp.zeros((), corners.dtype)
-    return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, zero), size))(padded, corners)
 
 
 def check(settings: Settings) -> None:
