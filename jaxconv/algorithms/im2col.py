@@ -32,7 +32,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     assert groups == 1
     (channels, k), wide = (x.shape[-1], dy.shape[-1]), accumulator(dtype)
     few = channels <= FEW
-    bytes_per_position = min(window.tap_count, TAPS) * channels * x.dtype.itemsize
+    bytes_per_position = min(window.tap_count, TAPS) * channels * jnp.dtype(wide).itemsize
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK_FEW if few else BLOCK)
     x = padded(x, window, 0)
     if few:
@@ -42,11 +42,12 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         """The gradient for the taps start + offset, with axes (taps, c, k)."""
 
         def taps_of(x, number):
-            block = all_blocks.input(x, number)
+            # Narrow dtypes are widened here, in the cache: the product would do it at every tap, in arrays of its own.
+            block = all_blocks.input(x, number).astype(wide)
             return [all_blocks.once(all_blocks.tap(block, start, offset), number) for offset in offsets]
 
         def product(number):
-            dy_rows = all_blocks.once(all_blocks.output(dy, number), number).reshape(-1, k)
+            dy_rows = all_blocks.once(all_blocks.output(dy, number), number).reshape(-1, k).astype(wide)
             if few:
                 views = jax.vmap(lambda x: taps_of(x, number))(x)
                 a, b = jnp.stack(views).reshape(columns, -1), dy_rows
