@@ -9,10 +9,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-__all__ = ["curves", "filters", "mistakes", "save", "speeds"]
+__all__ = ["cells", "curves", "filters", "mistakes", "plt", "save", "speeds"]
 
 
 def curves(records: list[dict], path: Path) -> None:
@@ -76,6 +78,23 @@ def speeds(results: list[dict], where: str, path: Path) -> None:
     axes.legend(loc="lower right")
     axes.set_title(where, fontsize=9)
     save(figure, path)
+
+
+def cells(axes: Axes, values: np.ndarray, title: str = "", colours: np.ndarray | None = None, size: float = 14) -> None:
+    """A matrix with its numbers in its cells; the cells white, or of these colours; an empty one for NaN."""
+    rows, columns = values.shape
+    for row, column in np.ndindex(rows, columns):
+        colour = "white" if colours is None else str(colours[row, column])
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="0.35", linewidth=1))
+        if not np.isnan(values[row, column]):
+            dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.5
+            text = f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}")
+            axes.text(
+                column + 0.5, row + 0.5, text, ha="center", va="center", color="white" if dark else "black", size=size
+            )
+    axes.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
+    axes.axis("off")
+    axes.set_title(title, fontsize=size)
 
 
 def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
