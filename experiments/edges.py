@@ -197,8 +197,8 @@ def draw_square(path: Path) -> None:
     figure, grid = plt.subplots(2, 3, figsize=(9, 6.8), layout="constrained")
     for axes, (title, values, colours) in zip(grid.flat, panels, strict=True):
         figures.cells(axes, values, title, colours, size=16)
-        middle = np.array(values.shape) / 2  # cells of one size in all panels
-        axes.set(xlim=(middle[1] - 3.05, middle[1] + 3.05), ylim=(middle[0] + 3.05, middle[0] - 3.05))
+        height, width = values.shape  # all panels show 6.1 cells, so that a cell has one size
+        axes.set(xlim=(width / 2 - 3.05, width / 2 + 3.05), ylim=(height / 2 + 3.05, height / 2 - 4.1))
     figure.suptitle("Which sign an edge has: red +, blue −", fontsize=17)
     figures.save(figure, path)
 

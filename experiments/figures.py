@@ -80,21 +80,30 @@ def speeds(results: list[dict], where: str, path: Path) -> None:
     save(figure, path)
 
 
-def cells(axes: Axes, values: np.ndarray, title: str = "", colours: np.ndarray | None = None, size: float = 14) -> None:
-    """A matrix with its numbers in its cells; the cells white, or of these colours; an empty one for NaN."""
-    rows, columns = values.shape
-    for row, column in np.ndindex(rows, columns):
+def cells(
+    axes: Axes,
+    values: np.ndarray,
+    title: str = "",
+    colours: np.ndarray | None = None,
+    *,
+    corner: tuple[float, float] = (0, 0),
+    size: float = 14,
+) -> None:
+    """A matrix with its numbers in cells of side 1, white or of these colours, down and to the right of its corner.
+
+    The corner is (x, y). How much of it all is seen is set by the caller's limits.
+    """
+    left, top = corner
+    for row, column in np.ndindex(*values.shape):
         colour = "white" if colours is None else str(colours[row, column])
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="0.35", linewidth=1))
-        if not np.isnan(values[row, column]):
-            dark = np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.5
-            text = f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}")
-            axes.text(
-                column + 0.5, row + 0.5, text, ha="center", va="center", color="white" if dark else "black", size=size
-            )
-    axes.set(xlim=(-0.05, columns + 0.05), ylim=(rows + 0.05, -0.05), aspect="equal")
+        x, y = left + column, top + row
+        axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="0.35", linewidth=1))
+        ink = "white" if np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.5 else "black"
+        text = f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}")
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=ink, size=size)
+    axes.text(left + values.shape[1] / 2, top - 0.2, title, ha="center", va="bottom", size=size)
+    axes.set_aspect("equal")
     axes.axis("off")
-    axes.set_title(title, fontsize=size)
 
 
 def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
