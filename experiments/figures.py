@@ -9,10 +9,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-__all__ = ["curves", "filters", "mistakes", "save", "speeds"]
+__all__ = ["cells", "curves", "filters", "mistakes", "plt", "save", "speeds"]
 
 
 def curves(records: list[dict], path: Path) -> None:
@@ -76,6 +78,32 @@ def speeds(results: list[dict], where: str, path: Path) -> None:
     axes.legend(loc="lower right")
     axes.set_title(where, fontsize=9)
     save(figure, path)
+
+
+def cells(
+    axes: Axes,
+    values: np.ndarray,
+    title: str = "",
+    colours: np.ndarray | None = None,
+    *,
+    corner: tuple[float, float] = (0, 0),
+    size: float = 14,
+) -> None:
+    """A matrix with its numbers in cells of side 1, white or of these colours, down and to the right of its corner.
+
+    The corner is (x, y). How much of it all is seen is set by the caller's limits.
+    """
+    left, top = corner
+    for row, column in np.ndindex(*values.shape):
+        colour = "white" if colours is None else str(colours[row, column])
+        x, y = left + column, top + row
+        axes.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="0.35", linewidth=1))
+        ink = "white" if np.dot(to_rgb(colour), (0.3, 0.59, 0.11)) < 0.5 else "black"
+        text = f"{values[row, column]:g}".replace("-", "\N{MINUS SIGN}")
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=ink, size=size)
+    axes.text(left + values.shape[1] / 2, top - 0.2, title, ha="center", va="bottom", size=size)
+    axes.set_aspect("equal")
+    axes.axis("off")
 
 
 def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
