@@ -59,7 +59,8 @@ class Result:
 def claim_of(module: ModuleType) -> str:
     """The claim: the first paragraph of the module's docstring."""
     first, _, _ = (module.__doc__ or "").partition("\n\n")
-    return " ".join(first.split()).removeprefix("Claim: ")
+    claim = " ".join(first.split()).removeprefix("Claim: ")
+    return claim[:1].upper() + claim[1:]
 
 
 def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleType, name: str) -> dict:

@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import importlib
 import json
+import re
 import sys
 import time
 import traceback
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jinja2
+import markupsafe
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -123,7 +125,13 @@ def page(folder: Path, outcomes: dict[str, str]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["code"] = _with_code
     return environment.get_template("gallery.html").render(entries=entries)
+
+
+def _with_code(text: str) -> markupsafe.Markup:
+    """What stands between backticks as code, as in a docstring."""
+    return markupsafe.Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def _data_url(file: Path) -> str:
