@@ -1,7 +1,7 @@
 """Runs every experiment of the gallery and writes one page with every figure, claim and number.
 
     python -m experiments.gallery --output runs/gallery
-    python -m experiments.gallery --output runs/gallery --data-dir DIR    # CIFAR-10 from a local folder, not from the hub
+    python -m experiments.gallery --output runs/gallery --data-dir DIR    # CIFAR-10 from there, not the hub
 
 The page is DIR/index.html, one file without links to others; it is written anew after every experiment, so a run that
 is cut short leaves a page of what it did. An experiment whose data is not there is skipped, and said to be.

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.algorithms.views import plus, sliced
+from jaxconv.algorithms.views import padded, plus, sliced
 from jaxconv.geometry import Window
 
 
@@ -56,8 +56,20 @@ class Blocks:
         """The block of an array over output positions."""
         return self._block(dy, number, 1, self.rows)
 
-    def input(self, x, number):
+    @property
+    def whole(self) -> bool:
+        """Whether there are several blocks, of whole images: then each is padded by itself."""
+        return self.count > 1 and self.per_image == 1
+
+    def prepared(self, x, window=None):
+        """x as `input` takes it: padded here unless each block is. The window is another one where its padding is."""
+        return x if self.whole else padded(x, window or self.window, 0)
+
+    def input(self, x, number, window=None):
         """What the block's windows read of the padded input."""
+        if self.whole:
+            images = lax.dynamic_slice_in_dim(x, number * self.images, self.images)
+            return padded(images, window or self.window, 0)
         s = self.window.strides[0]
         return self._block(x, number, s, s * (self.rows - 1) + self.window.extent[0])
 

@@ -26,7 +26,7 @@ from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
-from jaxconv.algorithms.views import at, fold, in_groups, over_taps, padded, plus, tap_views
+from jaxconv.algorithms.views import at, fold, in_groups, over_taps, plus, tap_views
 
 # Terms written out in one pass over the output; more make several passes.
 TERMS = 64
@@ -108,9 +108,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     kernels = dy.shape[-1] // groups
     if kernels > 1:
         dy = dy.reshape(*dy.shape[:-1], groups, kernels)
-    x = padded(x, window, 0)
     bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
+    x = all_blocks.prepared(x)
     zero = jnp.zeros((all_blocks.images, *all_blocks.positions, *dy.shape[window.ndim + 1 :]), wide)
     zero = varying_alike(zero, x, dy)[0]
 

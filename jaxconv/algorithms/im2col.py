@@ -17,7 +17,7 @@ from jax import lax
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
-from jaxconv.algorithms.views import over_taps, padded
+from jaxconv.algorithms.views import over_taps
 
 # Up to this many channels X is made transposed.
 FEW = 4
@@ -34,7 +34,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     few = channels <= FEW
     bytes_per_position = min(window.tap_count, TAPS) * channels * jnp.dtype(wide).itemsize
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK_FEW if few else BLOCK)
-    x = padded(x, window, 0)
+    x = all_blocks.prepared(x)
     if few:
         x = jnp.moveaxis(x, -1, 0)[..., None]  # a batch of inputs with one channel each
 

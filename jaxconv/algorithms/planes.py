@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.blocks import blocks
-from jaxconv.algorithms.views import padded, sliced
+from jaxconv.algorithms.views import sliced
 
 # Bytes of X.
 BLOCK = 1 << 21
@@ -29,7 +29,7 @@ def conv(x, w, window, groups, precision, dtype, dense):
     taps = list(itertools.product(*(range(window.window_size[axis]) for axis in outer)))
     none = ((0, 0),) * window.ndim
     # Padded for the outer axes here, for the planes by the plane's convolution.
-    x = padded(x, dataclasses.replace(window, padding=(*window.padding[:-2], *none[-2:])), 0)
+    outer_padding = dataclasses.replace(window, padding=(*window.padding[:-2], *none[-2:]))
     plane = dataclasses.replace(
         window, **{f.name: getattr(window, f.name)[-2:] for f in dataclasses.fields(window) if f.name != "borders"}
     )
@@ -39,10 +39,10 @@ def conv(x, w, window, groups, precision, dtype, dense):
     per_position = len(taps) * math.prod(plane.input_size) * channels * x.dtype.itemsize
     per_position = -(-per_position // math.prod(plane.output_size))
     all_blocks = blocks(window, x.shape[0], per_position, BLOCK)
-    positions = all_blocks.positions
+    x, positions = all_blocks.prepared(x, outer_padding), all_blocks.positions
 
     def product(number):
-        block = all_blocks.input(x, number)
+        block = all_blocks.input(x, number, outer_padding)
         views = []
         for tap in taps:
             starts = [i * d for i, d in zip(tap, window.dilation, strict=False)]
