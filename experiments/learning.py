@@ -1,5 +1,6 @@
 """How the gallery trains a net: `jaxconv.training` with Adam and a cosine, batches shuffled by the seed."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,24 +47,13 @@ def fit(
     """
     shape = images.shape[1:]
     steps = len(labels) // batch_size
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * steps))
-
-    def loss(params, net_state, batch, key):
-        x, y = batch
-        augment_key, net_key = jax.random.split(key)
-        if augment is not None:
-            x = augment(augment_key, x)
-        logits, net_state = net.train(params, net_state, x, net_key)
-        values = softmax_cross_entropy_with_integer_labels(logits, y)
-        correct = (logits.argmax(-1) == y).astype(values.dtype)
-        return values.mean(), ({"accuracy": correct.mean()}, net_state)
+    optimizer, multi_step = _steps(net, learning_rate, epochs * steps, augment)
 
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         chosen = np.random.default_rng((seed, epoch)).permutation(len(labels))[: steps * batch_size]
         chosen = chosen.reshape(steps, batch_size)
         yield images[chosen], labels[chosen]
 
-    multi_step = make_multi_step(make_train_step(loss, optimizer, has_net_state=True))
     init_key, run_key = jax.random.split(jax.random.key(seed))
     params = jax.jit(net.init, static_argnums=1)(init_key, shape)
     state = new_state(params, optimizer, run_key, net.init_state(shape))
@@ -80,14 +70,8 @@ def fit(
 
 def accuracy(net: Layer, params: Any, images: np.ndarray, labels: np.ndarray, net_state: Any = ()) -> float:
     """The share of the examples whose largest logit is their label."""
-
-    @jax.jit
-    def correct(variables, batch):
-        x, y = batch
-        return {"correct": net.apply(variables[0], x, *variables[1:]).argmax(-1) == y}
-
     variables = (params, net_state) if net.stateful else (params,)
-    return float(evaluate(correct, variables, (images, labels), batch_size=500)["correct"].mean())
+    return float(evaluate(_correct(net), variables, (images, labels), batch_size=500)["correct"].mean())
 
 
 def random_shift(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
@@ -97,3 +81,35 @@ def random_shift(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
     corners = jax.random.randint(key, (n, 2), 0, 2 * most + 1, dtype=jnp.int32)
     zero = jnp.zeros((), corners.dtype)
     return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, zero), size))(padded, corners)
+
+
+@functools.lru_cache(maxsize=32)  # the same for every seed, so that a net is compiled once
+def _steps(
+    net: Layer, learning_rate: float, steps: int, augment: Callable[[jax.Array, jax.Array], jax.Array] | None
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+    """The optimizer, and the jitted function that makes as many steps as it is given batches."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+    def loss(params, net_state, batch, key):
+        x, y = batch
+        augment_key, net_key = jax.random.split(key)
+        if augment is not None:
+            x = augment(augment_key, x)
+        logits, net_state = net.train(params, net_state, x, net_key)
+        values = softmax_cross_entropy_with_integer_labels(logits, y)
+        correct = (logits.argmax(-1) == y).astype(values.dtype)
+        return values.mean(), ({"accuracy": correct.mean()}, net_state)
+
+    return optimizer, make_multi_step(make_train_step(loss, optimizer, has_net_state=True))
+
+
+@functools.lru_cache(maxsize=32)
+def _correct(net: Layer) -> Callable[..., dict[str, jax.Array]]:
+    """(variables, batch) -> which examples' largest logit is their label, jitted."""
+
+    @jax.jit
+    def correct(variables, batch):
+        x, y = batch
+        return {"correct": net.apply(variables[0], x, *variables[1:]).argmax(-1) == y}
+
+    return correct
