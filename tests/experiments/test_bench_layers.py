@@ -17,10 +17,7 @@ DILATED = {"downsample", "5x5, stride 2", "dilated, stride 2", "grouped, stride 
 # Ours keep blocks of several forms at once; times as much as lax's temporaries.
 LARGER = {
     "grouped, ResNeXt": 2.2,  # the parts of x and dy, and of the results, of every block of groups
-    "transposed, DCGAN": 1.5,  # all phases of dx before they are interleaved
-    "transposed 3-D": 1.5,  # the parts of x by position, and dy transposed
     "3-D": 1.8,  # the padded inputs and the planes side by side
-    "downsample": 1.15,  # a block of x, all taps side by side
     "average pool, overlapping": 2.2,
 }
 
