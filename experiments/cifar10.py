@@ -283,7 +283,7 @@ def run(settings: Settings, folder: Path) -> Result:
         },
         figures={
             "curves.png": "Test accuracy of both nets after every epoch",
-            "filters.png": "The filters of CONV-RELU-POOL-FC as colours, after training from random ones, and what they see",
+            "filters.png": "The filters of CONV-RELU-POOL-FC as colours, trained from random ones, and what they see",
             "confusion.png": "What the deeper net takes every class for",
             "samples.png": "Test images drawn at random, named by the deeper net: green is right, red is wrong",
         },

@@ -165,8 +165,10 @@ def _quiet() -> Iterator[None]:
 def _rows(folder: Path | None, split: str) -> Any:
     """The `datasets.Dataset` of this split, its images not yet decoded."""
     import datasets
+    import pyarrow
+    from datasets.exceptions import DatasetsError
 
-    failures = (OSError, ValueError, TypeError, datasets.exceptions.DatasetsError)
+    failures = (OSError, ValueError, TypeError, DatasetsError, pyarrow.ArrowException)
     if folder is None:
         try:
             rows = datasets.load_dataset(_HUB, split=split)
@@ -189,7 +191,8 @@ def _rows(folder: Path | None, split: str) -> Any:
                 )
         except failures as error:
             raise ValueError(
-                f"data_dir: cannot read {', '.join(map(str, files))} ({_reason(error)}): expected parquet files, whole"
+                f"data_dir: cannot read {', '.join(map(str, files))} ({_reason(error)}): expected parquet files, whole "
+                "and with rows"
             ) from error
     for column in ("img", "label"):
         if column not in rows.column_names:
@@ -217,13 +220,12 @@ def _decoded(rows: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many images and their labels, chosen at random, always the same."""
     import datasets
 
-    labels = np.asarray(rows["label"][:])
-    if not len(labels):
+    labels = list(rows["label"])
+    if not labels:
         raise ValueError(f"{split}: got no rows, expected images and labels")
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"label: got values such as {labels[0]!r} in {split}, expected whole numbers, 0 to 9")
-    if len(wrong := np.flatnonzero((labels < 0) | (labels > 9))):
-        raise ValueError(f"label: got {labels[wrong[0]]} in row {wrong[0]} of {split}, expected 0 to 9")
+    for row, label in enumerate(labels):
+        if type(label) is not int or not 0 <= label <= 9:
+            raise ValueError(f"label: got {label!r} in row {row} of {split}, expected a whole number from 0 to 9")
     # Some files hold one class after the other, so the first of them would not do.
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:most])
     images, decoder = np.empty((len(chosen), 32, 32, 3), np.uint8), datasets.Image()
@@ -237,7 +239,7 @@ def _decoded(rows: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
             width, height = image.size
             raise ValueError(f"img: got {height}x{width} pixels of mode {image.mode} {where}, expected 32x32 of RGB")
         images[place] = np.asarray(image)
-    return images, labels[chosen].astype(np.int32)
+    return images, np.array(labels, np.int32)[chosen]
 
 
 def _reason(error: BaseException) -> str:
