@@ -61,8 +61,10 @@ def test_grad_cam_is_nowhere_negative(example):
 
 def test_what_is_erased_is_ink_with_the_highest_scores(example):
     params, _, labels = example
-    x = jnp.zeros((2, 28, 28, 1)).at[:, 5:15, 5:15].set(1.0)
-    scores = jnp.tile(jnp.arange(28.0), (2, 28, 1))  # the rightmost first, and beyond the ink higher still
+    x = jnp.zeros((2, 28, 28, 1), jnp.float32).at[:, 5:15, 5:15].set(1.0)
+    scores = jnp.tile(
+        jnp.arange(28, dtype=jnp.float32), (2, 28, 1)
+    )  # the rightmost first, and beyond the ink higher still
     half = saliency.probability_after(params, x, labels, scores, 0.5)
     erased = x.at[:, :, 10:].set(0)
     expected = jnp.take_along_axis(jax.nn.softmax(NET.apply(params, erased)), labels[:, None], 1)[:, 0]
