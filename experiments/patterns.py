@@ -151,7 +151,7 @@ def patterns_at(patches: np.ndarray, places: np.ndarray) -> Patterns:
 @jax.jit
 def search(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     """Y = sigmoid(Z), (H − 4, W − 4, 5)."""
-    return sigmoid(conv(x, w, b, flip_kernel=True))
+    return sigmoid(conv(x, w, b))
 
 
 def found_at(responses: np.ndarray) -> np.ndarray:
