@@ -225,11 +225,10 @@ def draw_numbers(path: Path) -> None:
     """The small matrix and what each pooling makes of it, with the default stride and with stride 1."""
     tints = np.array([["#f6c6bd", "#c5dff0"], ["#d3ecc8", "#fbe7b2"]])
     figure = plt.figure(figsize=(9, 6.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, hspace=0.06)
-    for part, heading, strides in (
-        (above, "stride = window, the default", None),
-        (below, "stride 1: the windows overlap", 1),
-    ):
+    places = figure.add_gridspec(2, 1, hspace=0.06)
+    kinds = (("stride = window, the default", None), ("stride 1: the windows overlap", 1))
+    for row, (heading, strides) in enumerate(kinds):
+        part = figure.add_subfigure(places[row])
         part.suptitle(f"2x2 windows, {heading}", fontsize=19)
         panels = {"x": SMALL} | {name: small(name, strides) for name in REDUCTIONS}
         for axes, (name, values) in zip(part.subplots(1, 4), panels.items(), strict=True):
