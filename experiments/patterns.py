@@ -1,6 +1,6 @@
-"""Claim: five patterns of 3x5x5, taken out of a photograph, are found again at their very places by cross-correlation,
-bias and sigmoid, for each of 20 choices of the five; and gradient descent learns them back from nothing but the maps of
-their responses: from random numbers to a cosine similarity above 0.999 with every one, its bias to within 0.05.
+"""Claim: five patterns of 3x5x5, taken out of a photograph, are found again by cross-correlation, bias and sigmoid: of
+500, in 100 choices of five, at least 99 % answer loudest at their very places. Gradient descent learns five back from
+nothing but the maps of their responses: to a cosine similarity above 0.999, and their biases to within 0.05.
 
 The search is Z_k[i,j] = sum_{c,a,b} X[c, i+a, j+b] · w_k[c,a,b] + b_k and Y = sigmoid(Z); in this library's order of
 axes, one kernel (5, 5, 3, 5). X is the photograph at half size, whitened: neighbouring pixels and colours of a
@@ -49,7 +49,7 @@ class Settings:
 
     photograph: str = "china"
     """Which of scikit-learn's photographs: china (a palace) or flower."""
-    searches: int = 20
+    searches: int = 100
     """How many choices of five patterns are searched for."""
     seeds: int = 3
     """How many of these choices are learned, each from another random start."""
@@ -223,7 +223,7 @@ def run(settings: Settings, folder: Path) -> Result:
     draw_learned(learned[0].w, chosen[0], cosines[0], folder / "learned.png")
     draw_curves(learned, cosines, folder / "curves.png")
     return Result(
-        holds=min(found) == PATTERNS
+        holds=sum(found) >= 0.99 * PATTERNS * settings.searches
         and min(cosine[-1].min() for cosine in cosines) > NEEDED["cosine"]
         and max(bias.max() for bias in biases) < NEEDED["bias"],
         numbers={
@@ -248,7 +248,7 @@ def run(settings: Settings, folder: Path) -> Result:
         },
         seeds=settings.seeds,
         remark=f"Without the whitening {sum(raw_found)} of {PATTERNS * settings.searches} patterns are found: others "
-        "answer louder than the pattern itself.",
+        "answer louder than the pattern itself. The loudest answer tells the place; more than 0.5 is answered elsewhere too.",
     )
 
 
