@@ -248,7 +248,8 @@ def run(settings: Settings, folder: Path) -> Result:
         },
         seeds=settings.seeds,
         remark=f"Without the whitening {sum(raw_found)} of {PATTERNS * settings.searches} patterns are found: others "
-        "answer louder than the pattern itself. The loudest answer tells the place; more than 0.5 is answered elsewhere too.",
+        "answer louder than the pattern itself. The loudest answer tells the place; more than 0.5 is answered "
+        "elsewhere, too.",
     )
 
 
