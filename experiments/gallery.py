@@ -114,7 +114,7 @@ def page(folder: Path, outcomes: dict[str, str]) -> str:
                 {"source": _data_url(folder / name / figure), "caption": caption}
                 for figure, caption in summary["figures"].items()
             ]
-            numbers = {label: shown(value) for label, value in summary["numbers"].items()}
+            numbers = {label.replace("_", " "): shown(value) for label, value in summary["numbers"].items()}
             entries.append(
                 {**summary, "outcome": "holds" if summary["holds"] else "does not hold"}
                 | {"figures": figures, "numbers": numbers}
