@@ -231,9 +231,16 @@ def draw_curves(curves: dict[str, np.ndarray], path: Path) -> None:
     """The mean over seeds, with its standard deviation."""
     figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
     for name, values in curves.items():
-        style = {"color": "black", "linestyle": "--"} if name == "at random" else {}
+        random = name == "at random"
         axes.errorbar(
-            100 * np.array(FRACTIONS), values.mean(0), values.std(0), marker="o", capsize=3, label=name, **style
+            100 * np.array(FRACTIONS),
+            values.mean(0),
+            values.std(0),
+            color="black" if random else None,
+            linestyle="--" if random else "-",
+            marker="o",
+            capsize=3,
+            label=name,
         )
     axes.set_xlabel("ink erased, %", fontsize=13)
     axes.set_ylabel("probability of the class", fontsize=13)
