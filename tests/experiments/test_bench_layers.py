@@ -17,6 +17,7 @@ DILATED = {"downsample", "5x5, stride 2", "dilated, stride 2", "grouped, stride 
 # Ours keep blocks of several forms at once; times as much as lax's temporaries.
 LARGER = {
     "grouped, ResNeXt": 2.2,  # the parts of x and dy, and of the results, of every block of groups
+    "transposed 3-D": 1.5,  # x padded, and the phases of y before they are interleaved
     "3-D": 1.8,  # the padded inputs and the planes side by side
     "average pool, overlapping": 2.2,
 }
