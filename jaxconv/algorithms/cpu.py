@@ -7,10 +7,11 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
     conv in 1-D and 2-D            xla         what its library is for
-    conv in 3-D and more           planes      two-dimensional convolutions, the other taps as channels
+      in 2-D where it is slow      im2col      a matrix product over all taps side by side, a block at a time
+    conv in 3-D and more           im2col
     input_grad with stride 1       as conv     it is a convolution of dy
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
-    kernel_grad                    im2col      matrix products, a block of x at a time
+    kernel_grad                    im2col
       narrow, small, or in 1-D     canonical   a convolution
 
 The measured factors stand in experiments/README.md.
@@ -22,7 +23,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, planes, products, xla
+from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, products, xla
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -33,8 +34,8 @@ def conv(x, w, window, groups, precision, dtype):
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2:
-        return planes.conv(x, w, window, groups, precision, dtype, conv)
+    if window.ndim > 2 or window.ndim == 2 and _is_slow_in_xla(x, w, window):
+        return im2col.conv(x, w, window, groups, precision, dtype)
     return xla.conv(x, w, window, groups, precision, dtype)
 
 
@@ -70,8 +71,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     # The convolution wins where the products would be narrow, but for few channels, which im2col has a form for; and
     # where there is so little to do that starting it is what counts.
     products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
-    narrow = window.ndim == 1 or im2col.FEW < x.shape[-1] < 24 or products_in_all < 2**20
-    if window.ndim <= 2 and narrow:
+    narrow = x.shape[-1] > im2col.FEW and x.shape[-1] * dy.shape[-1] < 512
+    if window.ndim == 1 or window.ndim == 2 and (narrow or products_in_all < 2**20):
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
 
@@ -79,3 +80,10 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
 def _is_depthwise(inputs, outputs, groups):
     """Whether a group has one input channel, and so few outputs that each can be a term of its own."""
     return inputs == 1 and outputs <= 8 * groups
+
+
+def _is_slow_in_xla(x, w, window):
+    """Whether XLA's convolution runs at half the speed of its matrix product: where few channels or positions meet."""
+    inputs, outputs = w.shape[-2:]
+    work = x.shape[0] * math.prod(window.output_size) * math.prod(w.shape)
+    return min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64 and work >= 2**26

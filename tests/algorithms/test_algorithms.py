@@ -18,7 +18,6 @@ from jaxconv.algorithms import (
     grouped,
     im2col,
     phases,
-    planes,
     products,
     reference,
     taps,
@@ -50,12 +49,11 @@ CONV_ALGORITHMS = {
         ("products", form): (getattr(products, form), lambda window, groups: groups == window.tap_count == 1)
         for form in FORMS
     },
-    ("planes", "conv"): (using(planes, "conv", xla.conv), lambda window, groups: groups == 1 and window.ndim > 2),
     ("phases", "input_grad"): (
         using(phases, "input_grad", xla.conv),
         lambda window, groups: groups == 1 and set(window.dilation) == {1},
     ),
-    ("im2col", "kernel_grad"): (im2col.kernel_grad, lambda window, groups: groups == 1),
+    **{("im2col", form): (getattr(im2col, form), lambda window, groups: groups == 1) for form in ("conv", "kernel_grad")},
     ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
@@ -69,7 +67,7 @@ CUT = [
     (im2col, "BLOCK", 100),
     (im2col, "TAPS", 2),
     (im2col, "BLOCK_FEW", 100),
-    (planes, "BLOCK", 100),
+    (im2col, "CONSTANT", 200),
     (canonical, "TERMS", 20),
     (views, "UNROLLED", 1),
 ]
@@ -170,11 +168,11 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
                 assert jnp.array_equal(found, expected), (name, window, groups)
                 tried[name] += 1
     expected_names = {"xla", "cpu"} | {
-        1: {"planes", "phases", "im2col", "canonical", "products"} & set(tried),
+        1: {"phases", "im2col", "canonical", "products"} & set(tried),
         2: {"grouped"},
         4: {"grouped", "depthwise"},
     }[groups]
-    assert {name for name, count in tried.items() if count} >= expected_names - ({"planes"} if groups > 1 else set())
+    assert {name for name, count in tried.items() if count} >= expected_names
 
 
 @pytest.mark.parametrize("form", FORMS)
