@@ -143,6 +143,18 @@ class Window:
         )
 
     @functools.cached_property
+    def input_grad_window(self) -> "Window":
+        """With stride 1, the window that slides over dy for dx, which is a convolution of dy with the reversed w."""
+        assert set(self.strides) <= {1}
+        return dataclasses.replace(
+            self,
+            input_size=self.output_size,
+            padding=self.input_grad_padding,
+            overhang=(0,) * self.ndim,
+            borders=(),
+        )
+
+    @functools.cached_property
     def kernel_grad_padding(self) -> tuple[Pad, ...]:
         """Padding (l, s(O−1) + d(R−1) + 1 − N − l) of x when dy, dilated by s, slides over it for dw."""
         return tuple(

@@ -9,7 +9,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     conv in 1-D and 2-D            xla         what its library is for
       in 2-D where it is slow      im2col      a matrix product over all taps side by side, a block at a time
     conv in 3-D and more           im2col
-    input_grad with stride 1       as conv     it is a convolution of dy
+    input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
     kernel_grad                    im2col
       narrow, small, or in 1-D     canonical   a convolution
@@ -17,11 +17,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
 The measured factors stand in experiments/README.md.
 """
 
-import dataclasses
 import math
 
-import jax.numpy as jnp
-from jax import lax
 
 from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, products, xla
 
@@ -34,7 +31,7 @@ def conv(x, w, window, groups, precision, dtype):
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2 or window.ndim == 2 and _is_slow_in_xla(x, w, window):
+    if window.ndim > 2 or _is_slow_in_xla(x, w, window.output_size):
         return im2col.conv(x, w, window, groups, precision, dtype)
     return xla.conv(x, w, window, groups, precision, dtype)
 
@@ -47,13 +44,10 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
     if window.tap_count == 1:
         return products.input_grad(dy, w, window, groups, precision, dtype)
+    if set(window.strides) == {1} and (window.ndim > 2 or _is_slow_in_xla(dy, w, window.input_size)):
+        return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
-        # A convolution of dy with w reversed and its channels turned around.
-        over_dy = dataclasses.replace(
-            window, input_size=window.output_size, padding=window.input_grad_padding, overhang=(0,) * window.ndim
-        )
-        w = jnp.swapaxes(lax.rev(w, range(window.ndim)), -1, -2)
-        return conv(dy, w, dataclasses.replace(over_dy, borders=()), 1, precision, dtype)
+        return xla.input_grad(dy, w, window, groups, precision, dtype)
     zeros = math.prod(-(-r // s) * s / r for r, s in zip(window.window_size, window.strides, strict=True))
     if set(window.dilation) == {1} and (window.ndim > 2 or zeros < 1.4):
         return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
@@ -82,8 +76,10 @@ def _is_depthwise(inputs, outputs, groups):
     return inputs == 1 and outputs <= 8 * groups
 
 
-def _is_slow_in_xla(x, w, window):
-    """Whether XLA's convolution runs at half the speed of its matrix product: where few channels or positions meet."""
+def _is_slow_in_xla(a, w, positions):
+    """Whether XLA's convolution of a with w, two-dimensional, runs at half the speed of a matrix product."""
     inputs, outputs = w.shape[-2:]
-    work = x.shape[0] * math.prod(window.output_size) * math.prod(w.shape)
-    return min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64 and work >= 2**26
+    products_in_all = a.shape[0] * math.prod(positions) * math.prod(w.shape)
+    return (
+        len(positions) == 2 and min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64 and products_in_all >= 2**26
+    )

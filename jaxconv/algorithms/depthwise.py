@@ -16,7 +16,6 @@ Why not lax's own form: XLA:CPU runs a depthwise convolution one channel at a ti
 nest. Figures in experiments/README.md.
 """
 
-import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -62,10 +61,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     dys = [dy] if w.shape[-1] == 1 else [dy.reshape(*dy.shape[:-1], groups, -1)[..., m] for m in range(w.shape[-1])]
     if set(window.strides) == {1}:  # (1) with w reversed: a single tap per term, and rows of taps if there are many
         w = lax.rev(w, spatial)
-        turned = dataclasses.replace(
-            window, input_size=window.output_size, padding=window.input_grad_padding, borders=()
-        )
-        views = [tap_views(a, turned, 0) for a in dys]
+        views = [tap_views(a, window.input_grad_window, 0) for a in dys]
 
         def add(dx, tap):
             for m, view in enumerate(views):

@@ -1,8 +1,8 @@
-"""The convolution and its kernel gradient as matrix products over all taps side by side, a block of positions at a time.
+"""The convolution and its gradients as matrix products over all taps side by side, a block of positions at a time.
 
 With X the (positions x taps·C) matrix of what the windows of a block read,
 
-    y  = X · w                 [m x R·C] · [R·C x K] -> [m x K], block by block
+    y  = X · w                 [m x R·C] · [R·C x K] -> [m x K], block by block; dx with stride 1 in the same way
     dW = sum dYᵀ · X           [K x m] · [m x R·C] -> [K x R·C], over all blocks
 
 X is made by one gather: each row of it is taps rows of C channels of x, by their number, or zeros where that is padding.
@@ -37,14 +37,29 @@ CONSTANT = 1 << 21
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     assert groups == 1
-    k, wide = w.shape[-1], accumulator(dtype)
-    blocks = _blocks(window, x.shape, window.tap_count, wide, BLOCK)
-    w = w.reshape(-1, k).astype(wide)
+    return _convolution(x, w.reshape(-1, w.shape[-1]), 0, window, list(window.taps()), precision, dtype)
 
-    rows = blocks.rows(x, (0,) * window.ndim, list(window.taps()))
+
+def input_grad(dy, w, window, groups, precision, dtype):
+    """(2), with stride 1: dx[n,u,c] = sum_{p,i,k : p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
+    assert groups == 1
+    # The taps are reversed where they are read, and w is (C, R·K): moving rows of K is all that is done to it. XLA:CPU
+    # takes longer to turn a large kernel's channels around than for the product.
+    channels, outputs = w.shape[-2:]
+    w = jnp.moveaxis(w.reshape(-1, channels, outputs), 1, 0).reshape(channels, -1)
+    window = window.input_grad_window
+    return _convolution(dy, lax.optimization_barrier(w), 1, window, list(window.taps())[::-1], precision, dtype)
+
+
+def _convolution(x, w, axis, window, taps, precision, dtype):
+    """x, with these taps of a window side by side, times w, summed over this axis of w."""
+    wide, k = accumulator(dtype), w.shape[1 - axis]
+    blocks = _blocks(window, x.shape, window.tap_count, wide, BLOCK)
+    w, rows = w.astype(wide), blocks.rows(x, (0,) * window.ndim, taps)
 
     def product(number):
-        y = jnp.matmul(rows(number).astype(wide), w, precision=precision, preferred_element_type=wide)
+        contracted = (((1,), (axis,)), ((), ()))
+        y = lax.dot_general(rows(number).astype(wide), w, contracted, precision=precision, preferred_element_type=wide)
         return y.astype(dtype)
 
     if blocks.count == 1:

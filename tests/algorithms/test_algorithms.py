@@ -53,7 +53,14 @@ CONV_ALGORITHMS = {
         using(phases, "input_grad", xla.conv),
         lambda window, groups: groups == 1 and set(window.dilation) == {1},
     ),
-    **{("im2col", form): (getattr(im2col, form), lambda window, groups: groups == 1) for form in ("conv", "kernel_grad")},
+    **{
+        ("im2col", form): (getattr(im2col, form), lambda window, groups: groups == 1)
+        for form in ("conv", "kernel_grad")
+    },
+    ("im2col", "input_grad"): (
+        im2col.input_grad,
+        lambda window, groups: groups == 1 and set(window.strides) == {1},
+    ),
     ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
