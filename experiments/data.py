@@ -132,7 +132,7 @@ def cifar10(folder: Path | None = None, train: int = 50_000, test: int = 10_000)
         raise ValueError(
             f"cifar10: needs the package {error.name}, which is not installed: pip install 'jaxconv[cifar10]'"
         ) from error
-    with _quiet():
+    with _quiet(), _offline(folder is not None or not _hub_answers()):
         arrays = [
             array
             for split, most in (("train", train), ("test", test))
@@ -160,6 +160,31 @@ def _quiet() -> Iterator[None]:
         for library in bars:
             library.enable_progress_bars()
         logging.disable(logged)
+
+
+def _hub_answers() -> bool:
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().dataset_info(_HUB, timeout=10)
+    except Exception:  # of kinds that change with the version of the library and of its HTTP client
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline(offline: bool) -> Iterator[None]:
+    """If offline, the network is not asked for a cached data set, nor told that files are read, nor tried again."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if offline:
+        config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def _rows(folder: Path | None, split: str) -> Any:
@@ -220,6 +245,10 @@ def _decoded(rows: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
     """At most so many images and their labels, chosen at random, always the same."""
     import datasets
 
+    names = getattr(rows.features["label"], "names", None)
+    if names is not None and tuple(names) != CIFAR10_CLASSES:
+        got, expected = (", ".join(classes[:3]) for classes in (names, CIFAR10_CLASSES))
+        raise ValueError(f"label: got the classes {got}, ... in {split}, expected {expected}, ...")
     labels = list(rows["label"])
     if not labels:
         raise ValueError(f"{split}: got no rows, expected images and labels")

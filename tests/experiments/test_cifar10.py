@@ -4,8 +4,11 @@ import io
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import datasets
 import jax
 import numpy as np
 import pyarrow as pa
@@ -15,7 +18,7 @@ from PIL import Image
 
 from experiments import cifar10 as c
 from experiments.claim import UsageError, perform
-from experiments.data import cifar10
+from experiments.data import CIFAR10_CLASSES, cifar10
 
 ROOT = Path(__file__).parents[2]
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
@@ -142,6 +145,27 @@ def test_mirrored():
     assert 16 < sum(turned) < 48
 
 
+def test_files_that_say_what_their_columns_are(tmp_path):
+    images, labels = good(tmp_path)
+    named(CIFAR10_CLASSES)(tmp_path)
+    data = cifar10(tmp_path)
+    assert np.array_equal(data.train_images, images)
+    assert data.test_labels.tolist() == labels.tolist()
+
+
+def test_a_folder_is_read_offline(folder, monkeypatch):
+    def load(*args, **options):
+        modes.append(datasets.config.HF_HUB_OFFLINE)
+        return load_dataset(*args, **options)
+
+    modes, load_dataset = [], datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    cifar10(folder, train=1, test=1)
+    assert modes == [True, True]
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
 # --- what can be wrong ---
 
 
@@ -185,6 +209,18 @@ def no_label(path):
 
 def no_image(path):
     pq.write_table(pq.read_table(path / TEST).rename_columns(["image", "label"]), path / TEST)
+
+
+def named(classes):
+    """The files say what their columns are, as the hub's do."""
+
+    def change(path):
+        features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=list(classes))})
+        for file in (TRAIN, TEST):
+            table = pq.read_table(path / file)
+            pq.write_table(table.replace_schema_metadata(features.arrow_schema.metadata), path / file)
+
+    return change
 
 
 def column(name, values):
@@ -234,6 +270,7 @@ WRONG = {
     "label missing": (label(None), "label: got None in row 17 of train, expected a whole number from 0 to 9"),
     "label a name": (column("label", ["cat"] * 80), "label: got 'cat' in row 0 of train, expected a whole number from 0 to 9"),
     "no rows": (no_rows, f"data_dir: cannot read FOLDER/{TEST} ("),
+    "other classes": (named(["apple", "bear", *"cdefghij"]), "label: got the classes apple, bear, c, ... in train, expected airplane, automobile, bird, ..."),
     "size": (image(BLANK[:28]), "img: got 28x32 pixels of mode RGB in row 5 of test, expected 32x32 of RGB"),
     "gray": (image(BLANK[..., 0]), "img: got 32x32 pixels of mode L in row 5 of test, expected 32x32 of RGB"),
     "no image format": (image(b"no image"), "img: cannot decode the image in row 5 of test (cannot identify image file"),
@@ -280,21 +317,54 @@ def test_too_few_images(tmp_path):
         c.run(c.Settings(data_dir=tmp_path), tmp_path)
 
 
-def command(*arguments, home):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    environment |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+def command(*arguments, home, **environment):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "default",
+        "HF_HOME": str(home),
+        **environment,
+    }
     environment.pop("XLA_FLAGS", None)
     arguments = [sys.executable, "-m", "experiments.cifar10", *map(str, arguments)]
     return subprocess.run(arguments, cwd=home, env=environment, capture_output=True, text=True)
 
 
-def test_without_a_network_the_hub_is_one_line_and_so_is_a_wrong_file(tmp_path):
-    done = command(home=tmp_path)
+@pytest.fixture
+def hub_that_fails():
+    """The address of a server that has nothing but errors, and the list of what it was asked for."""
+    asked = []
+
+    class Failure(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802  the name is the base class's
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, format, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Failure) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_hub_that_fails_is_asked_once_and_is_one_line(tmp_path, hub_that_fails):
+    address, asked = hub_that_fails
+    done = command(home=tmp_path, HF_ENDPOINT=address, HF_HUB_OFFLINE="0", NO_PROXY="127.0.0.1")
     assert done.returncode == 2
     assert done.stderr.startswith("error: data: cannot load uoft-cs/cifar10 from the hub (")
     assert done.stderr.endswith("): go online, or pass --data-dir with a folder of its parquet files\n")
     assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert sum("uoft-cs/cifar10" in path for path in asked) == 1  # where the library alone tries for half a minute
 
+
+def test_a_wrong_file_is_one_line_of_the_command_and_leaves_nothing(tmp_path):
     folder, home = tmp_path / "data", tmp_path / "home"
     folder.mkdir()
     home.mkdir()
