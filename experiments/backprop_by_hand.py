@@ -1,6 +1,6 @@
 """Claim: every number of a convolution's three gradients is the sum of products that the formulas name: worked through
 one by one, with stride 1 and with stride 2 and padding 1, all terms and all sums are exactly those of the hand-derived
-rules and of `jax.grad` of plain lax.
+rules, and all sums exactly those of `jax.grad` of plain lax.
 
 One channel in, one out. Kernel tap i meets the input at u = s·p + i − l in output p (stride s, low padding l), and
 every quantity is a sum over those meetings (p, i, u) that have its own index:
@@ -32,7 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from experiments import figures
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, at_least, command
 from experiments.figures import plt
 from jaxconv import conv, conv_input_grad, conv_kernel_grad
 
@@ -297,12 +297,11 @@ def redrawn(example: Example, seed: int) -> Example:
 
 def run(settings: Settings, folder: Path) -> Result:
     """Works the examples through, compares, writes them out and draws them."""
-    if settings.seeds < 1:
-        raise UsageError(f"seeds: got {settings.seeds}, expected at least 1")
+    at_least(settings, seeds=1)
     shown = [compared(example) for example in EXAMPLES]
     drawn = [[compared(redrawn(example, seed)) for example in EXAMPLES] for seed in range(settings.seeds)]
     text = "\n\n".join(written_out(example) for example in EXAMPLES)
-    (folder / "by_hand.txt").write_text(text + "\n")
+    (folder / "by_hand.txt").write_text(text + "\n", encoding="utf-8")
     files = ("stride_1.png", "stride_2.png")
     for example, file in zip(EXAMPLES, files, strict=True):
         draw(example, folder / file)
@@ -312,7 +311,7 @@ def run(settings: Settings, folder: Path) -> Result:
     return Result(
         holds=all(one.terms_off == one.sums_off == 0 for one in all_of_them),
         numbers={
-            "terms written out": sum(one.terms for one in shown),
+            "terms of the gradients": sum(one.terms for one in shown),
             "of these, other than the rules'": sum(one.terms_off for one in shown),
             "numbers of y, dL/dx, dL/dw and dL/db": sum(one.sums for one in shown),
             "other by jax.vjp, jax.grad, the gradient ops or lax": sum(one.sums_off for one in shown),

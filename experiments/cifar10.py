@@ -1,6 +1,6 @@
 """Claim: on CIFAR-10, after 4 passes over 10,000 of its images, INPUT-CONV-RELU-POOL-FC names at least 48 % of the
-10,000 test images; with batch norm and a second block, and 41 % fewer parameters, it is better for every seed: at least
-52 %.
+10,000 test images; with batch norm and a second block, and 41 % fewer parameters, it names at least 52 %, and at least
+1 point more than the first net with every seed.
 
 The first net is that of the notes on convolutional nets, 32x32x3 -> 32x32x12 -> 16x16x12 -> 10. The second has two
 blocks of convolution, batch norm, ReLU and pooling, to 16x16x12 and 8x8x24, before its dense layer. Both see the same
@@ -27,7 +27,7 @@ import tyro
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments import figures
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, UsageError, at_least, command, spread
 from experiments.data import CIFAR10_CLASSES, DataSet, cifar10
 from experiments.figures import plt
 from experiments.learning import fit
@@ -48,6 +48,7 @@ from jaxconv.training import TrainState, evaluate
 
 NOTES, DEEPER = "CONV-RELU-POOL-FC", "batch norm, two blocks"
 LEAST = {NOTES: 0.48, DEEPER: 0.52}
+GAIN = 0.01
 COLOURS = {NOTES: "tab:blue", DEEPER: "tab:orange"}
 BATCH = 64
 
@@ -156,7 +157,7 @@ def draw_curves(results: dict[str, Trained], path: Path) -> None:
         epochs = np.arange(1, test.shape[1] + 1)
         label = f"{name}, test: {100 * test[:, -1].mean():.1f} %"
         axes.errorbar(
-            epochs, test.mean(0), test.std(0), color=COLOURS[name], marker="o", capsize=5, linewidth=2.5, label=label
+            epochs, test.mean(0), spread(test), color=COLOURS[name], marker="o", capsize=5, linewidth=2.5, label=label
         )
         axes.plot(epochs, train.mean(0), "--", color=COLOURS[name], linewidth=1.5)
     axes.plot([], [], "--", color="gray", label="in training")
@@ -242,18 +243,13 @@ def draw_samples(images: np.ndarray, truth: np.ndarray, labels: np.ndarray, path
 
 def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
-    for name, least in (("images", BATCH), ("epochs", 1), ("seeds", 1)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    at_least(settings, images=BATCH, epochs=1, seeds=1)
 
 
 def run(settings: Settings, folder: Path) -> Result:
     """The whole experiment."""
     check(settings)
-    try:
-        data = cifar10(settings.data_dir, settings.images)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    data = cifar10(settings.data_dir, settings.images)
     if len(data.train_labels) < BATCH:
         raise UsageError(f"data: got {len(data.train_labels)} training images, expected at least {BATCH}, one batch")
     nets = {NOTES: notes_net(), DEEPER: deeper_net()}
@@ -262,7 +258,7 @@ def run(settings: Settings, folder: Path) -> Result:
     gains = [deeper - notes for notes, deeper in zip(results[NOTES].accuracy, results[DEEPER].accuracy, strict=True)]
     holds = (
         all(min(results[name].accuracy) >= least for name, least in LEAST.items())
-        and min(gains) > 0
+        and min(gains) >= GAIN
         and counted[DEEPER].parameters < counted[NOTES].parameters
     )
     draw_curves(results, folder / "curves.png")

@@ -7,12 +7,14 @@ an `output` and a function `run(settings, folder) -> Result`. Its last lines are
         sys.exit(command(Settings, run))
 """
 
+import contextlib
 import dataclasses
 import datetime
 import inspect
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,11 +27,12 @@ import numpy as np
 import tyro
 
 import jaxconv
+from jaxconv.training import NonFiniteLossError
 
-__all__ = ["Result", "UsageError", "claim_of", "command", "perform"]
+__all__ = ["Result", "UsageError", "at_least", "claim_of", "command", "perform", "plus_minus", "spread"]
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """Something in the settings or the data that the user can mend; its message is one line."""
 
 
@@ -56,6 +59,13 @@ class Result:
     remark: str = ""
 
 
+def at_least(settings: Any, **least: int) -> None:
+    """Raises UsageError for the first of these settings that is less than the number given for it."""
+    for name, number in least.items():
+        if getattr(settings, name) < number:
+            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {number}")
+
+
 def claim_of(module: ModuleType) -> str:
     """The claim: the first paragraph of the module's docstring."""
     first, _, _ = (module.__doc__ or "").partition("\n\n")
@@ -64,28 +74,37 @@ def claim_of(module: ModuleType) -> str:
 
 
 def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleType, name: str) -> dict:
-    """Runs the experiment in its folder; returns what it wrote to summary.json.
+    """Runs the experiment in its folder, `settings.output`; returns what it wrote to summary.json.
+
+    What a run before this one said of itself goes first, so that one that fails does not show its numbers.
 
     Raises:
         UsageError: the folder cannot be written to, or what `run` raises.
     """
-    folder = settings.output or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder = settings.output
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, "no permission")
+        for file in ("summary.json", "traceback.txt"):
+            (folder / file).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(
             f"output: cannot write to {folder} ({error.strerror}): pass a folder that can be written"
         ) from error
     started = time.perf_counter()
-    result = run(settings, folder)
+    try:
+        result = run(settings, folder)
+    except Exception:
+        with contextlib.suppress(OSError):  # there is something in it
+            folder.rmdir()
+        raise
     summary = {
         "name": name,
         "claim": claim_of(module),
         **dataclasses.asdict(result),
         "seconds": round(time.perf_counter() - started, 1),
-        "command": f"python -m experiments.{name}",
+        "command": command_line(settings, name),
         "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k != "output"},
         "date": f"{datetime.date.today()}",
         "device": f"{jax.devices()[0].device_kind} ({jax.devices()[0].platform}), {os.cpu_count()} cores",
@@ -96,17 +115,28 @@ def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleTyp
             "numpy": np.__version__,
         },
     }
-    # Through a second file, so that a run that dies leaves the old summary or the new.
+    # Through a second file, so that a run that dies leaves no summary or a whole one.
     new = folder / "summary.new"
-    new.write_text(json.dumps(summary, indent=2, default=_plain) + "\n")
+    new.write_text(json.dumps(summary, indent=2, default=_plain) + "\n", encoding="utf-8")
     new.replace(folder / "summary.json")
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def command_line(settings: Any, name: str) -> str:
+    """The command that runs the experiment with these settings, but for where its results go."""
+    words = ["python", "-m", f"experiments.{name}"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name != "output" and value != field.default:
+            values = value if isinstance(value, tuple) else (value,)
+            words += ["--" + field.name.replace("_", "-"), *map(str, values)]
+    return shlex.join(words)
 
 
 def command(settings_type: type, run: Callable[[Any, Path], Result]) -> int:
     """The command of an experiment: settings from its arguments, the numbers printed; returns its exit status.
 
-    0: the claim holds; 1: it does not; 2: something in the settings or the data is wrong.
+    0: the claim holds; 1: it does not; 2: something in the settings or the data is wrong, or a loss is not finite.
     """
     module = sys.modules[run.__module__]
     name = Path(inspect.getfile(module)).stem
@@ -116,13 +146,14 @@ def command(settings_type: type, run: Callable[[Any, Path], Result]) -> int:
         description=module.__doc__,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    output = settings.output or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     try:
-        summary = perform(settings, run, module, name)
-    except UsageError as error:
+        summary = perform(dataclasses.replace(settings, output=output), run, module, name)
+    except (UsageError, NonFiniteLossError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(described(summary))
-    print(f"results in {settings.output}" if settings.output else f"results in the newest folder runs/{name}-*")
+    print(f"results in {output}")
     return 0 if summary["holds"] else 1
 
 
@@ -141,10 +172,20 @@ def shown(value: Any) -> str:
     """A number as a person reads it; a list as mean ± standard deviation, lowest and highest."""
     if isinstance(value, (list, tuple)):
         low, high = min(value), max(value)
-        return f"{np.mean(value):.4g} ± {np.std(value):.2g} (n = {len(value)}; {low:.4g} to {high:.4g})"
+        return f"{np.mean(value):.4g} ± {spread(value):.2g} (n = {len(value)}; {low:.4g} to {high:.4g})"
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def spread(values: Any) -> Any:
+    """The standard deviation over the first axis, the seeds, of which these are a sample; of a single one it is 0."""
+    return np.std(values, axis=0, ddof=min(1, len(values) - 1))
+
+
+def plus_minus(values: Any) -> str:
+    """Mean and standard deviation of one number per seed."""
+    return f"{np.mean(values):.1f} ± {spread(values):.1f}"
 
 
 def _plain(value: Any) -> Any:

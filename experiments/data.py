@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.claim import UsageError
+
 __all__ = ["CIFAR10_CLASSES", "DATA_SETS", "PHOTOGRAPHS", "DataSet", "cifar10", "load", "photograph"]
 
 
@@ -63,14 +65,14 @@ def load(name: str) -> DataSet:
     """The data set of this name.
 
     Raises:
-        ValueError: there is none, or the package that holds it is not installed.
+        UsageError: there is none, or the package that holds it is not installed.
     """
     if name not in DATA_SETS:
-        raise ValueError(f"data: got {name!r}, expected one of {', '.join(DATA_SETS)}")
+        raise UsageError(f"data: got {name!r}, expected one of {', '.join(DATA_SETS)}")
     try:
         return DATA_SETS[name]()
     except ImportError as error:
-        raise ValueError(
+        raise UsageError(
             f"data: {name!r} needs the package {error.name}, which is not installed: pip install 'jaxconv[experiments]'"
         ) from error
 
@@ -79,15 +81,15 @@ def photograph(name: str = "china") -> np.ndarray:
     """One of scikit-learn's sample photographs, (427, 640, 3): "china" (a palace) or "flower".
 
     Raises:
-        ValueError: there is none of this name, or the package that holds it is not installed.
+        UsageError: there is none of this name, or the package that holds it is not installed.
     """
     if name not in PHOTOGRAPHS:
-        raise ValueError(f"photograph: got {name!r}, expected one of {', '.join(PHOTOGRAPHS)}")
+        raise UsageError(f"photograph: got {name!r}, expected one of {', '.join(PHOTOGRAPHS)}")
     try:
         import PIL  # noqa: F401  what scikit-learn decodes them with
         from sklearn.datasets import load_sample_image
     except ImportError as error:
-        raise ValueError(
+        raise UsageError(
             f"photograph: {name!r} needs the package {error.name}, which is not installed: "
             "pip install 'jaxconv[experiments]'"
         ) from error
@@ -123,13 +125,13 @@ def cifar10(folder: Path | None = None, train: int = 50_000, test: int = 10_000)
         test: at most so many to test with.
 
     Raises:
-        ValueError: the hub or the folder does not give that, in one line; or `datasets` is not installed.
+        UsageError: the hub or the folder does not give that, in one line; or `datasets` is not installed.
     """
     try:
         import datasets  # noqa: F401
         import PIL  # noqa: F401  what it decodes images with
     except ImportError as error:
-        raise ValueError(
+        raise UsageError(
             f"cifar10: needs the package {error.name}, which is not installed: pip install 'jaxconv[cifar10]'"
         ) from error
     with _quiet(), _offline(folder is not None or not _hub_answers()):
@@ -198,7 +200,7 @@ def _rows(folder: Path | None, split: str) -> Any:
         try:
             rows = datasets.load_dataset(_HUB, split=split)
         except failures as error:
-            raise ValueError(
+            raise UsageError(
                 f"data: cannot load {_HUB} from the hub ({_reason(error)}): go online, or pass --data-dir with "
                 "a folder of its parquet files"
             ) from error
@@ -215,19 +217,19 @@ def _rows(folder: Path | None, split: str) -> Any:
                     keep_in_memory=True,
                 )
         except failures as error:
-            raise ValueError(
+            raise UsageError(
                 f"data_dir: cannot read {', '.join(map(str, files))} ({_reason(error)}): expected parquet files, whole "
                 "and with rows"
             ) from error
     for column in ("img", "label"):
         if column not in rows.column_names:
-            raise ValueError(
+            raise UsageError(
                 f"{column}: no such column in {split}, which has {', '.join(rows.column_names)}: expected img and label"
             )
     try:
         return rows.cast_column("img", datasets.Image(decode=False))
     except failures as error:
-        raise ValueError(f"img: got {rows.features['img']} in {split}, expected encoded images") from error
+        raise UsageError(f"img: got {rows.features['img']} in {split}, expected encoded images") from error
 
 
 def _files(folder: Path, split: str) -> list[Path]:
@@ -235,9 +237,9 @@ def _files(folder: Path, split: str) -> list[Path]:
     files = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"plain_text/{split}-*.parquet")])
     if not files:
         found = "no such folder" if not folder.is_dir() else f"no {split}-*.parquet in it"
-        raise ValueError(f"data_dir: got {folder}, {found}: expected train-*.parquet and test-*.parquet")
+        raise UsageError(f"data_dir: got {folder}, {found}: expected train-*.parquet and test-*.parquet")
     if (count := re.search(r"-of-(\d+)$", files[0].stem)) and int(count[1]) != len(files):
-        raise ValueError(f"data_dir: got {len(files)} of {int(count[1])} files {split}-*.parquet in {folder}")
+        raise UsageError(f"data_dir: got {len(files)} of {int(count[1])} files {split}-*.parquet in {folder}")
     return files
 
 
@@ -248,13 +250,13 @@ def _decoded(rows: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
     names = getattr(rows.features["label"], "names", None)
     if names is not None and tuple(names) != CIFAR10_CLASSES:
         got, expected = (", ".join(classes[:3]) for classes in (names, CIFAR10_CLASSES))
-        raise ValueError(f"label: got the classes {got}, ... in {split}, expected {expected}, ...")
+        raise UsageError(f"label: got the classes {got}, ... in {split}, expected {expected}, ...")
     labels = list(rows["label"])
     if not labels:
-        raise ValueError(f"{split}: got no rows, expected images and labels")
+        raise UsageError(f"{split}: got no rows, expected images and labels")
     for row, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            raise ValueError(f"label: got {label!r} in row {row} of {split}, expected a whole number from 0 to 9")
+            raise UsageError(f"label: got {label!r} in row {row} of {split}, expected a whole number from 0 to 9")
     # Some files hold one class after the other, so the first of them would not do.
     chosen = np.sort(np.random.default_rng(0).permutation(len(labels))[:most])
     images, decoder = np.empty((len(chosen), 32, 32, 3), np.uint8), datasets.Image()
@@ -263,10 +265,10 @@ def _decoded(rows: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             image = decoder.decode_example(row["img"])
         except Exception as error:  # of many kinds, by format and by what is wrong
-            raise ValueError(f"img: cannot decode the image {where} ({_reason(error)})") from error
+            raise UsageError(f"img: cannot decode the image {where} ({_reason(error)})") from error
         if image.mode != "RGB" or image.size != (32, 32):
             width, height = image.size
-            raise ValueError(f"img: got {height}x{width} pixels of mode {image.mode} {where}, expected 32x32 of RGB")
+            raise UsageError(f"img: got {height}x{width} pixels of mode {image.mode} {where}, expected 32x32 of RGB")
         images[place] = np.asarray(image)
     return images, np.array(labels, np.int32)[chosen]
 

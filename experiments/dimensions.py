@@ -13,6 +13,7 @@ Convolutions have kernels of 3, and pooling has windows of 2, along each axis th
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,9 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, UsageError, at_least, command
 from experiments.data import load
-from experiments.figures import plt, save
+from experiments.figures import plt, range_bars, save
 from experiments.learning import fit
 from jaxconv import avg_pool
 from jaxconv.layers import (
@@ -100,6 +101,7 @@ class Measurement(NamedTuple):
     backwards: np.ndarray
 
 
+@functools.cache  # one for all seeds, so that it is compiled once
 def make_net(classes: int) -> Layer:
     """The net, for any number of spatial axes: 3 is 3, 3x3 or 3x3x3, and 2 is 2, 2x2 or 2x2x2."""
     return serial(
@@ -135,10 +137,7 @@ def shuffled(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def make_examples(settings: Settings, seed: int) -> dict[str, Examples]:
     """The examples of every net."""
-    try:
-        large, small = load("mnist5k"), load("digits")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    large, small = load("mnist5k"), load("digits")
     halved = jax.jit(lambda images: avg_pool(images, 2))
     train, test = np.asarray(halved(large.train_images[: settings.images])), np.asarray(halved(large.test_images))
     labels = large.train_labels[: settings.images], large.test_labels
@@ -183,9 +182,7 @@ def right(confusion: np.ndarray, turned: int = 0) -> float:
 
 def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
-    for name, least in (("images", 64), ("videos", 64), ("size", 8), ("epochs", 1), ("video_epochs", 1), ("seeds", 1)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    at_least(settings, images=64, videos=64, size=8, epochs=1, video_epochs=1, seeds=1)
     if settings.images > 4000:
         raise UsageError(f"images: got {settings.images}, expected at most 4000: there are no more")
 
@@ -292,13 +289,12 @@ def draw_learning(found: dict[str, list[Measurement]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 5.8), layout="constrained")
     for name, of_name in found.items():
         values = 100 * np.stack([m.learning for m in of_name])
-        epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(0)
+        epochs = np.arange(1, values.shape[1] + 1)
         tested = 100 * np.mean([right(m.confusion) for m in of_name])
         style = "--" if name in (SHUFFLED, SINGLE) else "-"
         label = f"{name}: {tested:.0f} % in test"
-        # A mean may leave the range by a rounding error, and bars have no negative length.
-        bars = np.maximum(0, [mean - values.min(0), values.max(0) - mean])
-        axes.errorbar(epochs, mean, bars, fmt=style, marker="o", color=COLORS[name], capsize=3, label=label)
+        bars = range_bars(values)
+        axes.errorbar(epochs, values.mean(0), bars, fmt=style, marker="o", color=COLORS[name], capsize=3, label=label)
     axes.axhline(100 / len(DIRECTIONS), color="black", linestyle=":", label="chance of videos: 12.5 %")
     axes.set(title="The same net learns in one, two and three dimensions", xlabel="epoch", ylim=(0, 103))
     axes.set_ylabel("training accuracy, %")

@@ -108,11 +108,7 @@ def run(settings: Settings, folder: Path) -> Result:
     """Filters the photograph, compares with subtraction and with numpy.convolve, draws."""
     if settings.shrink < 1 or settings.shrink > 32 or settings.shrink & (settings.shrink - 1):
         raise UsageError(f"shrink: got {settings.shrink}, expected a power of two from 1 to 32")
-    try:
-        x = grey(settings.photograph, settings.shrink)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
+    x = grey(settings.photograph, settings.shrink)
     found = {name: edges(x, w) for name, w in FILTERS.items()}
     exact = [np.array_equal(e.response, e.step) and np.array_equal(e.true_response, -e.step) for e in found.values()]
     wrong = sum(int((np.sign(e.response) != np.sign(e.step)).sum()) for e in found.values())
@@ -217,7 +213,7 @@ def draw_echo(path: Path) -> None:
     middle.plot(np.convolve(signal, w.ravel()), "o", color="black", markersize=6, label="numpy.convolve")
     middle.set_title("true convolution: the echo follows the clap", fontsize=16)
     middle.legend(fontsize=13, loc="upper right")
-    # Output p of cross-correlation meets x from p − 2 on; true convolution's ends there. Both are drawn at time p.
+    # Each output is drawn at the time that meets w[0]: x[p] in true convolution, x[p − 2] in cross-correlation.
     bottom.bar(np.arange(26) - 2, cross, color="tab:orange", label="jaxconv")
     bottom.set_title("cross-correlation: the echo goes before it", fontsize=16)
     bottom.legend(fontsize=13, loc="upper right")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-__all__ = ["cells", "curves", "filters", "mistakes", "plt", "save", "speeds"]
+__all__ = ["cells", "curves", "filters", "mistakes", "plt", "range_bars", "save", "speeds"]
 
 
 def curves(records: list[dict], path: Path) -> None:
@@ -104,6 +104,14 @@ def cells(
     axes.text(left + values.shape[1] / 2, top - 0.2, title, ha="center", va="bottom", size=size)
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def range_bars(values: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
+    """Error bars (2, points) from the lowest to the highest of values (seeds, points), about their mean."""
+    if mean is None:
+        mean = values.mean(0)
+    # A mean may leave the range by a rounding error, and bars have no negative length.
+    return np.maximum(0, [mean - values.min(0), values.max(0) - mean])
 
 
 def _grid(count: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:

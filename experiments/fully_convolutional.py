@@ -29,7 +29,7 @@ import tyro
 from matplotlib.patches import Rectangle
 
 from experiments import figures
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, UsageError, at_least, command, spread
 from experiments.data import load
 from experiments.figures import plt
 from experiments.learning import accuracy, fit
@@ -44,6 +44,9 @@ SUPPRESSED = 20
 OFF_CENTRE = 7
 """A window at least this many pixels beside every digit is background; up to `CENTRED` beside one, it is that digit."""
 CENTRED = 2
+LEAST_CANVAS = -(-(WINDOW + 2 * OFF_CENTRE - 1) // STRIDE) * STRIDE
+"""There is background beside a digit in the middle: more windows along an axis than the 2 · `OFF_CENTRE` − 1 of it."""
+TEST_DIGITS = 1000
 FOUND, RIGHT, LESS_WORK = 0.93, 0.93, 10
 
 
@@ -102,23 +105,6 @@ def as_convolutions(params: Any) -> Any:
         for layer, size, channels in ((first, (4, 4), last["w"].shape[-1]), (second, (1, 1), first["w"].shape[-1]))
     ]
     return before, kernels[0], (), kernels[1]
-
-
-def parameter_table() -> list[tuple[str, int]]:
-    """Parameters of two dense layers behind 7x7x386, of the same layers as convolutions, and of narrower ones."""
-    forms = {
-        "dense": serial(flatten_layer, dense_layer(4096), dense_layer(1000)),
-        "the same as convolutions": serial(conv_layer(4096, 7), conv_layer(1000, 1)),
-        "narrower, without biases": serial(
-            *(conv_layer(features, size, use_bias=False) for features, size in ((386, 7), (4096, 1), (1000, 1)))
-        ),
-    }
-    return [
-        (f"{title}: {row.name}", row.parameters)
-        for title, net in forms.items()
-        for row in summary(net, (7, 7, 386)).rows
-        if row.parameters
-    ]
 
 
 PASS, WINDOWS = "one pass", "all windows"
@@ -348,7 +334,7 @@ def draw_work(
         bottom.plot(recall, precision, linewidth=2, label=f"seed {seed}")
     precision, recall = (np.array(values) for values in chosen)
     bottom.errorbar(
-        recall.mean(), precision.mean(), xerr=recall.std(), yerr=precision.std(),
+        recall.mean(), precision.mean(), xerr=spread(recall), yerr=spread(precision),
         fmt="ko", capsize=5, markersize=7, label="likelier a digit than not\n(mean ± standard deviation)",
     )  # fmt: skip
     bottom.set(xlim=(0.8, 1.003), ylim=(0.8, 1.003))
@@ -366,16 +352,20 @@ def draw_work(
 
 def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
-    for name, least in (("digits", 1), ("crops", 1), ("epochs", 1), ("seeds", 1)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
-    # Beyond 2/5 of the area, random places soon leave no room.
-    most = 2 * settings.canvas**2 // (5 * WINDOW**2)
-    if settings.canvas < WINDOW or settings.canvas % STRIDE:
-        raise UsageError(f"canvas: got {settings.canvas}, expected a multiple of {STRIDE} that is at least {WINDOW}")
-    if settings.digits > max(1, most):
+    at_least(settings, digits=1, crops=1, epochs=1, seeds=1)
+    if settings.canvas < LEAST_CANVAS or settings.canvas % STRIDE:
         raise UsageError(
-            f"digits: got {settings.digits} for a canvas of {settings.canvas}, expected at most {max(1, most)}: "
+            f"canvas: got {settings.canvas}, expected a multiple of {STRIDE} that is at least {LEAST_CANVAS}"
+        )
+    if settings.digits > TEST_DIGITS:
+        raise UsageError(
+            f"digits: got {settings.digits}, expected at most {TEST_DIGITS}: there are no more to test with"
+        )
+    # Beyond 2/5 of the area, random places soon leave no room.
+    most = max(1, 2 * settings.canvas**2 // (5 * WINDOW**2))
+    if settings.digits > most:
+        raise UsageError(
+            f"digits: got {settings.digits} for a canvas of {settings.canvas}, expected at most {most}: "
             "pass fewer, or a larger --canvas"
         )
 
@@ -383,10 +373,7 @@ def check(settings: Settings) -> None:
 def run(settings: Settings, folder: Path) -> Result:
     """The whole experiment."""
     check(settings)
-    try:
-        data = load("mnist5k")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    data = load("mnist5k")
     numbers: dict[str, Any] = {
         name: []
         for name in ("precision", "recall", "window_accuracy", "worst_eps", "worst_eps_single", "exact_on_integers")
@@ -430,7 +417,6 @@ def run(settings: Settings, folder: Path) -> Result:
     work = work_by_part(settings.canvas)
     totals = {name: sum(parts.values()) for name, parts in work.items()}
     less = totals[WINDOWS] / totals[PASS]
-    counts = parameter_table()
     draw_detections(*shown, folder / "detections.png")
     draw_work(work, curves, (numbers["precision"], numbers["recall"]), folder / "work.png")
     holds = (
@@ -456,7 +442,6 @@ def run(settings: Settings, folder: Path) -> Result:
             "digit taken for another is a wrong box, and missed",
             "work.png": "The work of one pass and of all windows, and the precision and recall of the boxes",
         },
-        tables={"Two dense layers behind 7x7x386, as convolutions": [("layer", "parameters"), *counts]},
         text=f"{summary(NET, (WINDOW, WINDOW, 1))}\n\n{summary(SLIDING, (settings.canvas, settings.canvas, 1))}",
         seeds=settings.seeds,
     )

@@ -69,7 +69,7 @@ def run(settings: Settings, console: Console) -> dict[str, str]:
     names = [name for name in EXPERIMENTS if name in settings.only or not settings.only]
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
-        (settings.output / "index.html").write_text(page(settings.output, {}))
+        (settings.output / "index.html").write_text(page(settings.output, {}), encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"output: cannot write to {settings.output} ({error.strerror}): pass a folder that can be written"
@@ -82,7 +82,7 @@ def run(settings: Settings, console: Console) -> dict[str, str]:
             progress.update(task, description=name)
             outcomes[name] = _outcome(name, settings)
             console.print(f"{name}: {outcomes[name]}", highlight=False, markup=False, soft_wrap=True)
-            (settings.output / "index.html").write_text(page(settings.output, outcomes))
+            (settings.output / "index.html").write_text(page(settings.output, outcomes), encoding="utf-8")
             progress.advance(task)
     return outcomes
 
@@ -93,13 +93,19 @@ def _outcome(name: str, settings: Settings) -> str:
         module = importlib.import_module(f"experiments.{name}")
         more = {"data_dir": settings.data_dir} if name == "cifar10" else {}
         summary = perform(module.Settings(output=settings.output / name, **more), module.run, module, name)
-    except (UsageError, ModuleNotFoundError) as error:
-        return f"skipped: {error}"
     except Exception as error:  # one that fails must not take the others with it
+        if isinstance(error, UsageError) or _other_package_missing(error):
+            return f"skipped: {error}"
         (settings.output / name).mkdir(exist_ok=True)
-        (settings.output / name / "traceback.txt").write_text(traceback.format_exc())
+        (settings.output / name / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return f"failed: {type(error).__name__}: {error} (see {name}/traceback.txt)"
     return f"{'holds' if summary['holds'] else 'does not hold'} ({time.perf_counter() - started:.0f} s)"
+
+
+def _other_package_missing(error: Exception) -> bool:
+    """Whether it is a package that may be missing; a module of our own may not."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return package not in ("", "experiments", "jaxconv")
 
 
 def page(folder: Path, outcomes: dict[str, str]) -> str:
@@ -109,7 +115,7 @@ def page(folder: Path, outcomes: dict[str, str]) -> str:
         file = folder / name / "summary.json"
         ran = not outcomes.get(name, "").startswith(("skipped", "failed"))
         if file.exists() and ran:
-            summary = json.loads(file.read_text())
+            summary = json.loads(file.read_text(encoding="utf-8"))
             figures = [
                 {"source": _data_url(folder / name / figure), "caption": caption}
                 for figure, caption in summary["figures"].items()

@@ -25,7 +25,7 @@ import tyro
 from matplotlib.patches import Rectangle
 
 from experiments import figures
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, at_least, command
 from experiments.data import photograph
 from experiments.figures import plt
 from jaxconv import avg_pool, conv, conv_patches, max_pool, sigmoid, sigmoid_binary_cross_entropy
@@ -194,18 +194,13 @@ def learn(x: np.ndarray, responses: np.ndarray, steps: int, seed: int, optimizer
 
 def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
-    for name, least in (("seeds", 1), ("searches", settings.seeds), ("steps", 10)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    at_least(settings, seeds=1, searches=settings.seeds, steps=10)
 
 
 def run(settings: Settings, folder: Path) -> Result:
     """Searches for every choice of patterns, learns some of them back, draws."""
     check(settings)
-    try:
-        photo, x = picture(settings.photograph)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    photo, x = picture(settings.photograph)
     patches, raw_patches = patches_of(x), patches_of(photo)
     chosen = [patterns_at(patches, choose(patches, seed)) for seed in range(settings.searches)]
     answered = [np.asarray(search(x, patterns.w, patterns.b)) for patterns in chosen]
@@ -277,7 +272,8 @@ def draw_search(photo: np.ndarray, patterns: Patterns, responses: np.ndarray, pa
         dots = np.asarray(max_pool(jnp.asarray(y)[..., None], (3, 3), strides=1, padding="SAME")[..., 0])
         axes.imshow(dots, cmap="Greys", vmin=0.1, vmax=1, interpolation="nearest")
         axes.plot(column, row, "o", markersize=17, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=2.5)
-        axes.set_title(f"{k + 1}: {y[row, column]:.2f} here, elsewhere ≤ {np.sort(y, None)[-2]:.2f}", fontsize=13)
+        elsewhere = np.delete(y.ravel(), np.ravel_multi_index((row, column), y.shape)).max()
+        axes.set_title(f"{k + 1}: {y[row, column]:.2f} here, elsewhere ≤ {elsewhere:.2f}", fontsize=13)
         corner = axes.inset_axes((0.8, 0.68, 0.19, 0.3))
         corner.imshow(as_colours(np.asarray(patterns.w[..., k])), interpolation="nearest")
         corner.set(xticks=[], yticks=[])

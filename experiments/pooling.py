@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from experiments import figures
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, UsageError, at_least, command, spread
 from experiments.data import DataSet, load, photograph
 from experiments.figures import plt
 from experiments.learning import accuracy, fit
@@ -81,11 +81,7 @@ class Settings:
 def run(settings: Settings, folder: Path) -> Result:
     """Pools numbers, a photograph and the features of nets that learn; draws."""
     check(settings)
-    try:
-        data, picture = load("mnist5k"), np.asarray(avg_pool(jnp.asarray(photograph("china")), (2, 2)))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
+    data, picture = load("mnist5k"), np.asarray(avg_pool(jnp.asarray(photograph("china")), (2, 2)))
     unequal = sum(unequal_to_numpy(name, strides) for name in REDUCTIONS for strides in (None, 1))
     features = edges(picture)
     pooled = pooled_features(features, PHOTOGRAPH_WINDOW)
@@ -96,7 +92,7 @@ def run(settings: Settings, folder: Path) -> Result:
     }
     plain = {name: trained(net(layer, settings, normalise=False), data, settings) for name, layer in PLAIN.items()}
     others = np.array([values for name, values in normalised.items() if name != "min"])
-    spread = others.max(0) - others.min(0)
+    apart = others.max(0) - others.min(0)
     behind = others.min(0) - normalised["min"]
     scale = plain["sum"] - plain["average"]
 
@@ -106,11 +102,11 @@ def run(settings: Settings, folder: Path) -> Result:
     disordered = out_of_order(pooled)
     return Result(
         holds=unequal == disordered == 0
-        and bool(spread.max() < ALIKE and behind.min() > BEHIND and scale.min() > SCALE),
+        and bool(apart.max() < ALIKE and behind.min() > BEHIND and scale.min() > SCALE),
         numbers={
             **{f"accuracy, {name}, normalised, %": values.tolist() for name, values in normalised.items()},
             **{f"accuracy, {name}, not normalised, %": values.tolist() for name, values in plain.items()},
-            "max, average and L2 differ by at most, points": spread.tolist(),
+            "max, average and L2 differ by at most, points": apart.tolist(),
             "min behind the worst of them, points": behind.tolist(),
             "average behind sum, not normalised, points": scale.tolist(),
             "small numbers that differ from numpy's": unequal,
@@ -133,9 +129,7 @@ def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
     if not 1 <= settings.window <= 28:
         raise UsageError(f"window: got {settings.window}, expected 1 to 28, the side of the images")
-    for name in ("filters", "epochs", "seeds"):
-        if getattr(settings, name) < 1:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least 1")
+    at_least(settings, filters=1, epochs=1, seeds=1)
     if not 0 < settings.learning_rate < np.inf:
         raise UsageError(f"learning_rate: got {settings.learning_rate}, expected a positive number")
 
@@ -278,7 +272,7 @@ def draw_accuracy(normalised: dict[str, np.ndarray], plain: dict[str, np.ndarray
         for place, (name, values) in enumerate(accuracies.items()):
             mean, colour = values.mean(), colours.get(name, "tab:blue")
             axes.plot(np.full(len(values), place - 0.28), values, "o", color=colour, markersize=10, alpha=0.6)
-            axes.errorbar(place - 0.06, mean, values.std(), fmt="_", color="black", capsize=5, markersize=14)
+            axes.errorbar(place - 0.06, mean, spread(values), fmt="_", color="black", capsize=5, markersize=14)
             axes.text(place + 0.1, mean, f"{mean:.1f}", va="center", fontsize=15)
         axes.set(xticks=range(len(accuracies)), xticklabels=accuracies, xlim=(-0.6, len(accuracies) - 0.4))
         axes.set_title(title, fontsize=17)

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, at_least, command, spread
 from experiments.data import load
 from experiments.figures import plt, save
 from experiments.learning import accuracy, fit
@@ -139,14 +139,9 @@ def probability_after(params, x, labels, scores, fraction):
 
 def run(settings: Settings, folder: Path) -> Result:
     """The experiment."""
-    for name in ("seeds", "epochs", "images", "path"):
-        if getattr(settings, name) < 1:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least 1")
-    try:
-        data = load("mnist5k")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    accuracies, incomplete = [], []
+    at_least(settings, seeds=1, epochs=1, images=1, path=1)
+    data = load("mnist5k")
+    accuracies, incomplete, explained = [], [], []
     curves: dict[str, list[list[float]]] = {name: [] for name in (*METHODS, "at random")}
     shown = None
     for seed in range(settings.seeds):
@@ -157,6 +152,7 @@ def run(settings: Settings, folder: Path) -> Result:
         guesses = np.asarray(NET.apply(params, data.test_images).argmax(-1))
         right = np.random.default_rng(seed).permutation(np.nonzero(guesses == data.test_labels)[0])[: settings.images]
         x, labels = jnp.asarray(data.test_images[right]), jnp.asarray(data.test_labels[right])
+        explained.append(len(right))
         maps = {
             "saliency": saliency(params, x, labels),
             "integrated gradients": integrated_gradients(params, x, labels, settings.path),
@@ -194,10 +190,11 @@ def run(settings: Settings, folder: Path) -> Result:
             "the same before": [values[0] for values in curves["saliency"]],
             "integrated gradients: worst error of a sum, over the mean rise of the logit": incomplete,
             "test accuracy": accuracies,
-            "digits explained per seed": settings.images,
+            "digits explained": explained,
         },
         figures={
-            "maps.png": "What made the net see each digit: red counts for the class, blue against it",
+            "maps.png": "What made the net see each digit. Red counts for the class, blue against it; but saliency "
+            "shows only how much, not which way, and Grad-CAM only what counts for it.",
             "erasing.png": "The probability of the class as ink is erased, most important first (mean and standard "
             "deviation over the seeds)",
         },
@@ -206,8 +203,8 @@ def run(settings: Settings, folder: Path) -> Result:
 
 
 def draw_maps(x: np.ndarray, labels: np.ndarray, maps: dict[str, np.ndarray], path: Path) -> None:
-    """One row per digit 0, 2, 3, 5, 8, one column per method."""
-    digits = [d for d in (0, 2, 3, 5, 8) if (labels == d).any()]
+    """One row per digit 0, 2, 3, 5, 8 (or of whatever there is), one column per method."""
+    digits = [d for d in (0, 2, 3, 5, 8) if (labels == d).any()] or [int(labels[0])]
     figure, grid = plt.subplots(
         len(digits), 1 + len(maps), figsize=(8, 1.75 * len(digits) + 0.4), squeeze=False, layout="constrained"
     )
@@ -235,7 +232,7 @@ def draw_curves(curves: dict[str, np.ndarray], path: Path) -> None:
         axes.errorbar(
             100 * np.array(FRACTIONS),
             values.mean(0),
-            values.std(0),
+            spread(values),
             color="black" if random else None,
             linestyle="--" if random else "-",
             marker="o",

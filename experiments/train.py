@@ -32,7 +32,7 @@ from rich.console import Console
 
 import jaxconv
 from experiments import figures
-from experiments.claim import UsageError
+from experiments.claim import UsageError, at_least
 from experiments.data import DATA_SETS, DataSet, load
 from experiments.learning import random_shift
 from jaxconv import softmax_cross_entropy_with_integer_labels
@@ -127,9 +127,7 @@ def check(settings: Settings) -> None:
     ):
         if getattr(settings, name) not in known:
             raise UsageError(f"{name}: got {getattr(settings, name)!r}, expected one of {', '.join(known)}")
-    for name, least in (("epochs", 1), ("batch_size", 1), ("steps_per_dispatch", 1), ("shift", 0), ("seed", 0)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    at_least(settings, epochs=1, batch_size=1, steps_per_dispatch=1, shift=0, seed=0)
     if settings.seed >= 2**32:
         raise UsageError(f"seed: got {settings.seed}, expected less than 2**32")
     if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
@@ -184,10 +182,7 @@ def dispatches(data: DataSet, settings: Settings, epoch: int, counts: tuple[int,
 def run(settings: Settings, console: Console) -> dict:
     """The whole experiment; returns what it wrote to summary.json."""
     check(settings)
-    try:
-        data = load(settings.data)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    data = load(settings.data)
     steps_per_epoch = len(data.train_labels) // settings.batch_size
     if steps_per_epoch < 1:
         raise UsageError(

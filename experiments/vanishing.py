@@ -26,9 +26,9 @@ from jax import lax
 from jax.nn import initializers
 from matplotlib.axes import Axes
 
-from experiments.claim import Result, UsageError, command
+from experiments.claim import Result, UsageError, at_least, command
 from experiments.data import load
-from experiments.figures import plt, save
+from experiments.figures import plt, range_bars, save
 from experiments.learning import accuracy, fit
 from jaxconv import softmax_cross_entropy_with_integer_labels
 from jaxconv.layers import (
@@ -48,6 +48,8 @@ FLAT = 0.1
 """A unit is flat where the activation's slope is below this share of its largest."""
 SHRINKS, KEEPS = 1e-6, 0.1
 """The error at the first layer over that at the last hidden one: below for sigmoid, above for ReLU."""
+DEEPEST = 28
+"""Layers. Beyond, the squares of the errors at the first of them are too small for float32, through sigmoids."""
 CHANCE, LEARNED = 0.15, 0.85
 """Test accuracy: below for sigmoid, above for ReLU."""
 
@@ -84,7 +86,7 @@ class Settings:
     nets: tuple[str, ...] = tuple(KINDS)
     """Which nets, by activation; sigmoid and ReLU, which the claim is about, must be among them."""
     depth: int = 16
-    """Dense layers of each net, the last of them the ten outputs."""
+    """Dense layers of each net, the last of them the ten outputs; 3 to 28."""
     width: int = 64
     """Units of each hidden layer."""
     epochs: int = 8
@@ -207,9 +209,11 @@ def measure(kind: Kind, settings: Settings, data) -> list[Measurement]:
 
 def check(settings: Settings) -> None:
     """Raises UsageError for the first setting that cannot be."""
-    for name, least in (("depth", 3), ("width", 1), ("epochs", 1), ("seeds", 1)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"{name}: got {getattr(settings, name)}, expected at least {least}")
+    at_least(settings, depth=3, width=1, epochs=1, seeds=1)
+    if settings.depth > DEEPEST:
+        raise UsageError(
+            f"depth: got {settings.depth}, expected at most {DEEPEST}: smaller errors have no square in float32"
+        )
     for name in settings.nets:
         if name not in KINDS:
             raise UsageError(f"nets: got {name!r}, expected some of {'; '.join(KINDS)}")
@@ -221,10 +225,7 @@ def check(settings: Settings) -> None:
 def run(settings: Settings, folder: Path) -> Result:
     """The whole experiment; its figures go into the folder."""
     check(settings)
-    try:
-        data = load(settings.data)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    data = load(settings.data)
     found = {name: measure(KINDS[name], settings, data) for name in settings.nets}
 
     draw_errors(found, folder / "errors.png")
@@ -285,10 +286,10 @@ def draw_errors(found: dict[str, list[Measurement]], path: Path) -> None:
             _spread(axes, name, errors / errors[:, -1:], geometric=True)
         axes.set(yscale="log", title=f"Backpropagated error, {title}", ylabel="|∂L/∂z|, relative to the last layer's")
         axes.axhline(1, color="black", linewidth=0.8)
-        first = [m.errors[number, 0] / m.errors[number, -1] for m in found["sigmoid"]]
+        ratio = np.exp(np.mean([np.log(m.errors[number, 0] / m.errors[number, -1]) for m in found["sigmoid"]]))
         axes.annotate(
-            f"{1e-6 / np.exp(np.log(first).mean()):,.0f} million times smaller",
-            (1, np.exp(np.log(first).mean())),
+            f"{1 / ratio:,.0f} times smaller",
+            (1, ratio),
             xytext=(12, -4),
             textcoords="offset points",
             color=KINDS["sigmoid"].color,
@@ -335,9 +336,7 @@ def draw_learning(found: dict[str, list[Measurement]], path: Path) -> None:
 def _spread(axes: Axes, name: str, values: np.ndarray, *, label: str = "", geometric: bool = False) -> None:
     """The mean of (seeds, positions) as a line with marks, from the lowest to the highest as bars."""
     mean = np.exp(np.log(values).mean(0)) if geometric else values.mean(0)
-    # A mean may leave the range by a rounding error, and bars have no negative length.
-    bars = np.maximum(0, [mean - values.min(0), values.max(0) - mean])
-    kind = KINDS[name]
+    bars, kind = range_bars(values, mean), KINDS[name]
     positions = np.arange(1, values.shape[1] + 1)
     axes.errorbar(
         positions, mean, bars, color=kind.color, marker=kind.marker, markersize=5, capsize=3, label=label or name

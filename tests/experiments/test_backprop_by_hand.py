@@ -7,12 +7,12 @@ from experiments import backprop_by_hand as by_hand
 from experiments.claim import UsageError, perform
 
 
-def test_the_claim_holds(tmp_path):
+def test_the_claim_holds(tmp_path, are_pictures):
     summary = perform(by_hand.Settings(seeds=2, output=tmp_path), by_hand.run, by_hand, "backprop_by_hand")
     assert summary["holds"]
     numbers = summary["numbers"]
     # 36 and 49 pairs of an output and a tap whose input position is inside, each a term of dL/dx and one of dL/dw.
-    assert numbers["terms written out"] == 2 * (36 + 49)
+    assert numbers["terms of the gradients"] == 2 * (36 + 49)
     assert numbers["numbers of y, dL/dx, dL/dw and dL/db"] == (9 + 16 + 4 + 1) + (9 + 25 + 9 + 1)
     assert numbers["terms that differ, other numbers drawn"] == [0, 0]
     assert numbers["sums that differ, other numbers drawn"] == [0, 0]
@@ -20,8 +20,7 @@ def test_the_claim_holds(tmp_path):
     assert "dL/dx[1,2] = w[1,1]·dy[0,1] + w[1,0]·dy[0,2] + w[0,1]·dy[1,1] + w[0,0]·dy[1,2]\n" in text
     assert "           = 3·3 + (−1)·2 + 1·2 + 2·4 = 17\n" in text
     assert "dL/db = sum of dy = 2 + 1 + 3 + (−1) + 4 + 1 + 1 + (−2) + 2 = 11\n" in text
-    for name in summary["figures"]:
-        assert (tmp_path / name).stat().st_size > 50_000
+    assert are_pictures(tmp_path, summary["figures"])
 
 
 def test_the_first_example_is_what_a_pencil_gives():
@@ -56,6 +55,15 @@ def test_a_kernel_that_is_not_flipped_is_seen(monkeypatch):
     comparison = by_hand.compared(by_hand.EXAMPLES[0])
     assert comparison.terms_off > 0
     assert comparison.sums_off > 0
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_input_grad", "conv_kernel_grad"])
+def test_a_wrong_op_does_not_hold(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(by_hand, "draw", lambda *_: None)
+    assert by_hand.run(by_hand.Settings(seeds=1), tmp_path).holds
+    right = getattr(by_hand, name)
+    monkeypatch.setattr(by_hand, name, lambda *arguments, **options: 2 * right(*arguments, **options))
+    assert not by_hand.run(by_hand.Settings(seeds=1), tmp_path).holds
 
 
 def test_a_term_too_many_is_seen(monkeypatch):

@@ -1,5 +1,6 @@
 """CIFAR-10 from small parquet files in the hub's layout: what is learned, and every way in which the files can be wrong."""
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -18,16 +19,13 @@ from PIL import Image
 
 from experiments import cifar10 as c
 from experiments.claim import UsageError, perform
-from experiments.data import CIFAR10_CLASSES, cifar10
+from experiments.data import CIFAR10_CLASSES, DataSet, cifar10
 
 ROOT = Path(__file__).parents[2]
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
 def encoded(image, kind="PNG"):
@@ -90,12 +88,28 @@ def test_the_first_net_is_that_of_the_notes(summary):
     assert f"{100 * fewer:.0f} % fewer parameters" in summary["claim"]
 
 
-def test_figures(summary):
-    import matplotlib.image
-
+def test_figures(summary, are_pictures):
     assert set(summary["figures"]) == {"curves.png", "filters.png", "confusion.png", "samples.png"}
-    for name in summary["figures"]:
-        assert matplotlib.image.imread(summary["folder"] / name)[..., :3].std() > 0.02
+    assert are_pictures(summary["folder"], summary["figures"])
+
+
+@pytest.mark.parametrize(
+    ("notes", "deeper", "holds"), [(0.51, 0.53, True), (0.47, 0.53, False), (0.5, 0.51, False), (0.525, 0.53, False)]
+)
+def test_what_it_takes_to_hold(notes, deeper, holds, tmp_path, monkeypatch):
+    """Accuracies planted in place of training; the second seed is the other one. The last is a gain of half a point."""
+    accuracies = iter([[0.52, notes], [0.55, deeper]])
+    images, labels = np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.int32)
+
+    def trained(net, *_):
+        found = c.Trained(net, test=[[accuracy] for accuracy in next(accuracies)])
+        return dataclasses.replace(found, params=[()], labels=[labels])
+
+    monkeypatch.setattr(c, "cifar10", lambda *_: DataSet(images, labels, images, labels))
+    monkeypatch.setattr(c, "trained", trained)
+    for name in ("draw_curves", "draw_filters", "draw_confusion", "draw_samples"):
+        monkeypatch.setattr(c, name, lambda *_: None)
+    assert c.run(c.Settings(seeds=2), tmp_path).holds == holds
 
 
 def test_images_are_those_of_the_files(folder, capfd):

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,11 +9,7 @@ from experiments import dimensions
 from experiments.claim import UsageError, perform
 from experiments.dimensions import DIRECTIONS, FRAMES, Settings, make_videos, run, shuffled
 
-
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +40,8 @@ def test_it_is_one_net(summary):
     ]
 
 
-def test_the_figures(summary):
-    import matplotlib.image
-
-    for name in summary["figures"]:
-        picture = matplotlib.image.imread(summary["folder"] / name)
-        assert picture.shape[0] > 200
-        assert picture[..., :3].std() > 0.02  # not blank
+def test_the_figures(summary, are_pictures):
+    assert are_pictures(summary["folder"], summary["figures"])
 
 
 def test_videos_move_as_they_say():
@@ -64,6 +54,58 @@ def test_videos_move_as_they_say():
             assert np.array_equal(np.roll(before, DIRECTIONS[label], (0, 1)), after)
     for mixed, video in zip(shuffled(videos, np.random.default_rng(2)), videos, strict=True):
         assert {frame.tobytes() for frame in mixed} == {frame.tobytes() for frame in video}
+
+
+def taken_for(classes, *shares):
+    """A confusion: of every class these shares are taken for that so many further on, the rest evenly for all."""
+    counts = np.full((classes, classes), 0.0)
+    for turned, share in shares:
+        counts += share * np.roll(np.eye(classes), turned, 1)
+    return counts + (1 - sum(share for _, share in shares)) / classes
+
+
+GOOD = {
+    "sequences": (taken_for(10, (0, 0.9)), None),
+    "images": (taken_for(10, (0, 0.95)), None),
+    "videos": (taken_for(8, (0, 0.99)), taken_for(8, (4, 0.99))),
+    "shuffled videos": (taken_for(8, (0, 0.4), (4, 0.4)), None),
+    "single frames": (taken_for(8), None),
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"sequences": (taken_for(10, (0, 0.7)), None)},
+        {"images": (taken_for(10, (0, 0.8)), None)},
+        {"videos": (taken_for(8, (0, 0.9)), taken_for(8, (4, 0.99)))},
+        {"videos": (taken_for(8, (0, 0.99)), taken_for(8, (0, 0.99)))},  # whichever way they are played
+        {"shuffled videos": (taken_for(8, (0, 0.6), (4, 0.2)), None)},
+        {"single frames": (taken_for(8, (0, 0.2)), None)},
+    ],
+)
+def test_what_it_takes_to_hold(changed, tmp_path, monkeypatch):
+    """Planted in place of nets; the second seed is the other one."""
+    x = {"sequences": (14, 14), "images": (14, 14, 1), "single frames": (12, 12, 1)}
+    examples = {
+        name: dimensions.Examples(np.zeros((1, *x.get(name, (8, 12, 12, 1)))), name, None, None) for name in GOOD
+    }
+
+    def measure(of_name, epochs, seed):
+        confusion, backwards = (GOOD | changed if seed == 1 else GOOD)[of_name.train_labels]
+        return dimensions.Measurement(np.array([0.5, 0.9]), confusion, backwards)
+
+    monkeypatch.setattr(dimensions, "make_examples", lambda settings, seed: examples)
+    monkeypatch.setattr(dimensions, "measure", measure)
+    for name in ("draw_inputs", "draw_learning", "draw_confusions"):
+        monkeypatch.setattr(dimensions, name, lambda *_: None)
+    assert run(Settings(seeds=2), tmp_path).holds == (not changed)
+
+
+def test_a_net_is_made_once_for_all_seeds():
+    assert dimensions.make_net(8) is dimensions.make_net(8)
+    assert dimensions.make_net(8) is not dimensions.make_net(10)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from experiments import edges
 from experiments.claim import UsageError, perform
 
 
-def test_the_claim_holds_on_a_photograph(tmp_path):
+def test_the_claim_holds_on_a_photograph(tmp_path, are_pictures):
     summary = perform(edges.Settings(photograph="flower", shrink=8, output=tmp_path), edges.run, edges, "edges")
     assert summary["holds"]
     numbers = summary["numbers"]
@@ -16,8 +16,7 @@ def test_the_claim_holds_on_a_photograph(tmp_path):
     assert numbers["positions, of all four filters"] == 53 * 79 + 52 * 80 + 2 * 52 * 79
     assert numbers["rows where [4, 2, 1] equals numpy.convolve to the bit"] == numbers["rows of the photograph"] == 53
     assert numbers["positions where [4, 2, 1] differs from cross-correlation, %"] > 50
-    for name in summary["figures"]:
-        assert (tmp_path / name).stat().st_size > 10_000
+    assert are_pictures(tmp_path, summary["figures"])
 
 
 def test_left_bright_is_positive_in_cross_correlation_and_negative_in_true_convolution():

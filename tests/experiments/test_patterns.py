@@ -1,6 +1,5 @@
 """Five patterns in a photograph: found at their places, learned back from their responses."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,14 +7,10 @@ import pytest
 from experiments import patterns
 from experiments.claim import UsageError, perform
 
-
-@pytest.fixture(autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
-def test_the_claim_holds(tmp_path):
+def test_the_claim_holds(tmp_path, are_pictures):
     settings = patterns.Settings(searches=4, seeds=1, steps=500, output=tmp_path)
     summary = perform(settings, patterns.run, patterns, "patterns")
     assert summary["holds"]
@@ -25,8 +20,7 @@ def test_the_claim_holds(tmp_path):
     assert numbers["cosine similarity at the start, worst of five"][0] < 0.5
     assert numbers["cosine similarity learned, worst of five"][0] > 0.999
     assert numbers["error of the bias (−4), worst of five"][0] < 0.05
-    for name in summary["figures"]:
-        assert (tmp_path / name).stat().st_size > 20_000
+    assert are_pictures(tmp_path, summary["figures"])
 
 
 def test_too_few_steps_do_not_hold(tmp_path):
@@ -68,6 +62,23 @@ def test_a_tie_is_not_found():
     y[2, 3] = 1
     y[5, 5, 1] = 1
     assert patterns.found_at(y).tolist() == [[2, 3], [-1, -1], [2, 3], [2, 3], [2, 3]]
+
+
+def test_a_pattern_that_is_not_found_is_drawn_with_the_louder_answer_elsewhere(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(patterns.figures, "save", lambda figure, path: figures.append(figure))
+    y = np.full((36, 36, 5), 0.1, np.float32)
+    places = np.array([[3, 4]] * 5)
+    y[3, 4] = 0.7
+    y[20, 30, :2] = 0.6, 0.9
+    five = patterns.Patterns(places, jnp.ones((5, 5, 3, 5)), jnp.zeros(5))
+    patterns.draw_search(np.zeros((40, 40, 3)), five, y, tmp_path)
+    titles = [axes.get_title() for axes in figures[0].axes]
+    assert titles[1:4] == [
+        "1: 0.70 here, elsewhere ≤ 0.60",
+        "2: 0.70 here, elsewhere ≤ 0.90",
+        "3: 0.70 here, elsewhere ≤ 0.10",
+    ]
 
 
 def test_whitening_takes_away_what_neighbours_have_in_common():

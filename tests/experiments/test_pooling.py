@@ -1,7 +1,6 @@
 """Poolings in small numbers, on a photograph and in nets: what is alike, what is not, and that a mistake is seen."""
 
 import jax
-import matplotlib.image
 import numpy as np
 import pytest
 
@@ -24,11 +23,7 @@ from experiments.pooling import (
 )
 from jaxconv import lp_pool
 
-
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +98,7 @@ def planted(monkeypatch):
     return plant
 
 
-def test_what_is_written(planted, tmp_path):
+def test_what_is_written(planted, tmp_path, are_pictures):
     planted({})
     summary = perform(Settings(seeds=2, output=tmp_path), run, pooling, "pooling")
     assert summary["holds"]
@@ -113,8 +108,7 @@ def test_what_is_written(planted, tmp_path):
     assert numbers["average behind sum, not normalised, points"] == [3, 2]
     assert numbers["small numbers that differ from numpy's"] == numbers["windows out of order"] == 0
     assert numbers["windows of the photograph"] == 53 * 80
-    for name in summary["figures"]:
-        assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.02  # not blank
+    assert are_pictures(tmp_path, summary["figures"])
 
 
 @pytest.mark.parametrize(

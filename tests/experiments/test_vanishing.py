@@ -12,11 +12,7 @@ from experiments.claim import UsageError, perform
 from experiments.vanishing import Settings, run
 from jaxconv import softmax_cross_entropy_with_integer_labels
 
-
-@pytest.fixture(scope="module", autouse=True)
-def as_a_user_runs_it():
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_a_user_runs_it")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +36,8 @@ def test_the_claim(summary):
     assert all(0.4 < flat < 0.6 for flat in numbers["ReLU: flat units"])
 
 
-def test_the_figures(summary):
-    import matplotlib.image
-
-    for name in summary["figures"]:
-        picture = matplotlib.image.imread(summary["folder"] / name)
-        assert picture.shape[0] > 200
-        assert picture[..., :3].std() > 0.02  # not blank
+def test_the_figures(summary, are_pictures):
+    assert are_pictures(summary["folder"], summary["figures"])
 
 
 def test_the_error_is_the_gradient_of_the_loss(quick_compilation):
@@ -65,10 +56,54 @@ def test_the_error_is_the_gradient_of_the_loss(quick_compilation):
     np.testing.assert_allclose(slopes[0], 1 - jnp.tanh(z) ** 2, rtol=1e-5)
 
 
+def measured(ratio, accuracy, slope):
+    """A measurement of three layers with this error ratio."""
+    errors = np.tile([ratio, ratio**0.5, 1.0], (2, 1))
+    return vanishing.Measurement(errors, np.full((2, 3), 0.1), slope, np.array([0.1, accuracy]), accuracy)
+
+
+SIGMOID = {"ratio": 1e-9, "accuracy": 0.1, "slope": 0.25}
+RELU = {"ratio": 1.2, "accuracy": 0.9, "slope": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("sigmoid", "relu", "holds"),
+    [
+        ({}, {}, True),
+        ({"ratio": 1e-5}, {}, False),
+        ({"accuracy": 0.2}, {}, False),
+        ({"slope": 0.26}, {}, False),
+        ({}, {"ratio": 0.05}, False),
+        ({}, {"accuracy": 0.8}, False),
+    ],
+)
+def test_what_it_takes_to_hold(sigmoid, relu, holds, tmp_path, monkeypatch):
+    """Planted in place of nets; the second seed is the other one."""
+    found = {
+        vanishing.KINDS["sigmoid"]: [measured(**SIGMOID), measured(**SIGMOID | sigmoid)],
+        vanishing.KINDS["ReLU"]: [measured(**RELU), measured(**RELU | relu)],
+    }
+    monkeypatch.setattr(vanishing, "load", lambda name: None)
+    monkeypatch.setattr(vanishing, "measure", lambda kind, *_: found[kind])
+    for name in ("draw_saturation", "draw_learning") if holds else ("draw_errors", "draw_saturation", "draw_learning"):
+        monkeypatch.setattr(vanishing, name, lambda *_: None)
+    assert run(Settings(nets=("sigmoid", "ReLU"), seeds=2), tmp_path).holds == holds
+
+
+def test_how_many_times_smaller_is_written_at_any_ratio(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(vanishing, "save", lambda figure, path: figures.append(figure))
+    for ratio in (0.002, 1e-9):
+        vanishing.draw_errors({"sigmoid": [measured(**SIGMOID | {"ratio": ratio})]}, tmp_path)
+    written = [[text.get_text() for axes in figure.axes for text in axes.texts] for figure in figures]
+    assert written == [2 * ["500 times smaller"], 2 * ["1,000,000,000 times smaller"]]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"depth": 2}, "depth: got 2, expected at least 3"),
+        ({"depth": 29}, "depth: got 29, expected at most 28: smaller errors have no square in float32"),
         ({"width": 0}, "width: got 0, expected at least 1"),
         ({"epochs": 0}, "epochs: got 0, expected at least 1"),
         ({"seeds": 0}, "seeds: got 0, expected at least 1"),
