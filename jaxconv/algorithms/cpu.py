@@ -19,7 +19,6 @@ The measured factors stand in experiments/README.md.
 
 import math
 
-
 from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, products, xla
 
 

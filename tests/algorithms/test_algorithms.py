@@ -74,7 +74,8 @@ CUT = [
     (im2col, "BLOCK", 100),
     (im2col, "TAPS", 2),
     (im2col, "BLOCK_FEW", 100),
-    (im2col, "CONSTANT", 200),
+    (blocks, "CONSTANT", 200),
+    (blocks, "TABLE", 400),
     (canonical, "TERMS", 20),
     (views, "UNROLLED", 1),
 ]
