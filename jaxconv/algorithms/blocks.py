@@ -112,33 +112,17 @@ class Blocks:
         table_bytes = 4 * self.together * len(offsets)
         if self.parts > 1 and table_bytes > TABLE:
             within = np.arange(self.positions, dtype=np.int32)
-            return lambda number: self._pixels(self._first(number) + within, start, offsets)
+            return lambda number: pixels_read(self.window, self._first(number) + within, start, offsets)
         if table_bytes <= CONSTANT:
-            table = jnp.asarray(self._pixels(np.arange(self.together, dtype=np.int32), start, offsets))
+            table = jnp.asarray(pixels_read(self.window, np.arange(self.together, dtype=np.int32), start, offsets))
         else:
-            table = self._pixels(jnp.arange(self.together, dtype=jnp.int32), start, offsets)
+            table = pixels_read(self.window, jnp.arange(self.together, dtype=jnp.int32), start, offsets)
         if self.parts == 1:
             return lambda number: table
         sizes = (self.positions, len(offsets))
         return lambda number: lax.dynamic_slice(
             table, (self._first(number), jnp.int32(0)), sizes, allow_negative_indices=False
         )
-
-    def _pixels(self, position, start, offsets):
-        """The pixels that the taps start + offset of these positions read, counted over the images of a block; or −1.
-
-        In NumPy if the positions and the taps are.
-        """
-        window, places = self.window, []
-        for size in reversed(window.output_size):
-            position, place = _divided(position, size)
-            places.insert(0, place[:, None])
-        index, inside = position[:, None], True
-        for axis, (place, n) in enumerate(zip(places, window.input_size, strict=True)):
-            taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
-            at = place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
-            index, inside = index * n + at, inside & (at >= 0) & (at < n)
-        return np.where(inside, index, -1) if isinstance(index, np.ndarray) else jnp.where(inside, index, -1)
 
 
 def blocks(window, batch, bytes_per_position, most):
@@ -152,6 +136,23 @@ def blocks(window, batch, bytes_per_position, most):
     # As few parts as fit, or up to half as many again if those are of one size.
     parts = next((n for n in range(parts, parts + parts // 2 + 1) if per_image % n == 0), parts)
     return Blocks(window, batch, 1, -(-per_image // parts))
+
+
+def pixels_read(window, position, start, offsets):
+    """The pixels, by number, that the taps start + offset of these output positions read, as (positions, taps); or −1.
+
+    Positions beyond an image's are those of the next one. In NumPy if the positions and the taps are.
+    """
+    places = []
+    for size in reversed(window.output_size):
+        position, place = _divided(position, size)
+        places.insert(0, place[:, None])
+    index, inside = position[:, None], True
+    for axis, (place, n) in enumerate(zip(places, window.input_size, strict=True)):
+        taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
+        at = place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
+        index, inside = index * n + at, inside & (at >= 0) & (at < n)
+    return np.where(inside, index, -1) if isinstance(index, np.ndarray) else jnp.where(inside, index, -1)
 
 
 def _divided(a, by):

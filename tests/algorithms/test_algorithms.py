@@ -15,6 +15,7 @@ from jaxconv.algorithms import (
     canonical,
     cpu,
     depthwise,
+    gathers,
     grouped,
     im2col,
     phases,
@@ -27,7 +28,8 @@ from jaxconv.algorithms import (
 from jaxconv.algorithms.dtypes import tap_dtype
 from jaxconv.geometry import AdaptiveWindow, conv_window, pool_window
 
-POOL_ALGORITHMS = [taps]
+POOL_ALGORITHMS = [taps, gathers]
+SOFT_ALGORITHMS = [taps]
 FORMS = ("conv", "input_grad", "kernel_grad")
 
 
@@ -258,7 +260,7 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
             found = [module.window_sum(x, window), module.window_sum_grad(dy, window)]
             for values in (x, x_special):
                 for largest in (True, False):
-                    y, tap = module.extremum(values, window, largest)
+                    y, tap = (taps if module is gathers else module).extremum(values, window, largest)
                     found += [y, module.extremum_grad(dy, tap, window)]
             return found
 
@@ -274,7 +276,7 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
 
 
 @pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
-@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize("algorithm", SOFT_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
 def test_soft_maximum_algorithms(algorithm, unrolled, monkeypatch):
     monkeypatch.setattr(views, "UNROLLED", unrolled)
     rng = random.Random(2)
@@ -384,6 +386,7 @@ def test_large_windows_stay_small_programs():
 
 def test_pooling_of_a_large_padded_input_in_parts(monkeypatch):
     monkeypatch.setattr(blocks, "PADDED", 1000)
+    monkeypatch.setattr(gathers, "TERMS", 0)
     window = pool_window((5, 6), (3, 2), strides=2, padding="SAME")
     (x,) = small_integers(0, (6, 5, 6, 4))
     for function, arguments in (
