@@ -11,6 +11,7 @@ them that they are for:
     grouped     dense convolutions of several groups at once, for other groups
     products    a matrix product, for windows with one tap
     im2col      matrix products over all taps side by side, a block of positions at a time
+    few         kernel gradients in the same way, for inputs of few channels
     canonical   kernel gradients as xla's, with the axes in the order of the CPU's library
     phases      input gradients of strided convolutions, every phase of the stride at once
 

@@ -60,6 +60,10 @@ class Blocks:
         """Where a block starts in an array with a row for every position of every image."""
         return _divided(number, self.parts)[0] * self.together + self._first(number)
 
+    def pixel(self, number):
+        """The number of the first pixel of a block's first image."""
+        return _divided(number, self.parts)[0] * (self.images * math.prod(self.window.input_size))
+
     def of(self, a, number):
         """A block of an array with a row for every position of every image."""
         starts = (self.start(number), *[jnp.int32(0)] * (a.ndim - 1))
@@ -81,15 +85,14 @@ class Blocks:
     def rows(self, x, start, offsets):
         """A function from a block's number to what the taps start + offset read there, as (positions, taps·C)."""
         pixels, channels = x.reshape(-1, x.shape[-1]), x.shape[-1]
-        per_block = self.images * math.prod(self.window.input_size)
         is_padded = any(pad > 0 for pads in self.window.padding for pad in pads)
-        reads = self._reads(start, offsets)
+        reads = self.reads(start, offsets)
 
         def of(number):
             index = reads(number).reshape(-1, 1)
             rows = lax.gather(
                 pixels,
-                jnp.maximum(index, 0) + _divided(number, self.parts)[0] * per_block,
+                jnp.maximum(index, 0) + self.pixel(number),
                 lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
                 slice_sizes=(1, channels),
                 mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
@@ -107,7 +110,7 @@ class Blocks:
         part = _divided(number, self.parts)[1]
         return jnp.minimum(part * self.positions, self.together - self.positions)
 
-    def _reads(self, start, offsets):
+    def reads(self, start, offsets):
         """A function from a block's number to the number of the pixel that every tap of every position reads, or −1."""
         table_bytes = 4 * self.together * len(offsets)
         if self.parts > 1 and table_bytes > TABLE:

@@ -53,15 +53,14 @@ def extremum_value(x, window, largest):
 
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
-    wide, total = accumulator(dy.dtype), None
+    wide, terms = accumulator(dy.dtype), []
     for row, taps in _read_by(window):
         # Where there is no such window, another one is read, and its winner is no tap at all: no second condition.
         row = np.maximum(row, 0)
         winner = _gathered(_flat(tap), row, 0)
         own = lax.broadcast_in_dim(jnp.asarray(taps, tap_dtype(window)), winner.shape, (1,))
-        term = jnp.where(winner == own, _gathered(_flat(dy), row, 0), 0).astype(wide)
-        total = term if total is None else total + term
-    return total.astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+        terms.append(jnp.where(winner == own, _gathered(_flat(dy), row, 0), 0).astype(wide))
+    return sum(terms[1:], terms[0]).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
 def _flat(a):

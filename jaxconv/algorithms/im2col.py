@@ -7,8 +7,7 @@ With X the (positions x taps·C) matrix of what the windows of a block read,
 
 X is made by one gather (blocks.py). A whole batch at once loses: X is R times as large as x, and memory costs more than
 the arithmetic. In dW a product that sums over both leading axes runs at half the speed of one over neighbouring axes,
-so one of the two is transposed: dY as a rule, X where it has few channels and its rows are short. For CPUs and
-groups = 1, any number of axes. Figures in experiments/README.md.
+so dY is transposed. For CPUs and groups = 1, any number of axes. Figures in experiments/README.md.
 """
 
 import math
@@ -22,10 +21,8 @@ from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.views import over_taps
 
-# Up to this many channels X is transposed.
-FEW = 4
-# Bytes of X, and of X to be transposed.
-BLOCK, BLOCK_FEW = 5 << 20, 1 << 20
+# Bytes of X.
+BLOCK = 5 << 20
 # Taps side by side at most in a kernel gradient; more make several passes.
 TAPS = 64
 
@@ -71,9 +68,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     assert groups == 1
     (channels, k), wide = (x.shape[-1], dy.shape[-1]), accumulator(dtype)
-    few = channels <= FEW
     bytes_per_position = min(window.tap_count, TAPS) * channels * jnp.dtype(wide).itemsize
-    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK_FEW if few else BLOCK)
+    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
     dy = dy.reshape(-1, k)
 
     def sums(start, offsets):
@@ -82,15 +78,15 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
 
         def product(number):
             # Narrow dtypes are widened here, in the cache: the product would do it in arrays of its own.
-            a, b = rows(number).astype(wide), all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            a, b = (a, b) if few else (b, a)
-            return jnp.matmul(lax.optimization_barrier(a.T), b, precision=precision, preferred_element_type=wide)
+            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
+            dy_block, x_block = lax.optimization_barrier(dy_block.T), rows(number).astype(wide)
+            return jnp.matmul(dy_block, x_block, precision=precision, preferred_element_type=wide)
 
         if all_blocks.count == 1:
             dw = product(np.int32(0))
         else:
-            zeros = varying_alike(jnp.zeros((columns, k) if few else (k, columns), wide), x, dy)[0]
+            zeros = varying_alike(jnp.zeros((k, columns), wide), x, dy)[0]
             dw = all_blocks.loop(lambda number, dw: dw + product(number), zeros)
-        return (dw if few else dw.T).reshape(len(offsets), channels, k)
+        return dw.T.reshape(len(offsets), channels, k)
 
     return over_taps(sums, window, TAPS).astype(dtype)

@@ -15,6 +15,7 @@ from jaxconv.algorithms import (
     canonical,
     cpu,
     depthwise,
+    few,
     gathers,
     grouped,
     im2col,
@@ -63,6 +64,7 @@ CONV_ALGORITHMS = {
         im2col.input_grad,
         lambda window, groups: groups == 1 and set(window.strides) == {1},
     ),
+    ("few", "kernel_grad"): (few.kernel_grad, lambda window, groups: groups == 1 and window.ndim > 1),
     ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
@@ -75,7 +77,7 @@ CUT = [
     (grouped, "WIDEST", 1),
     (im2col, "BLOCK", 100),
     (im2col, "TAPS", 2),
-    (im2col, "BLOCK_FEW", 100),
+    (few, "BLOCK", 100),
     (blocks, "CONSTANT", 200),
     (blocks, "TABLE", 400),
     (canonical, "TERMS", 20),
@@ -178,7 +180,7 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
                 assert jnp.array_equal(found, expected), (name, window, groups)
                 tried[name] += 1
     expected_names = {"xla", "cpu"} | {
-        1: {"phases", "im2col", "canonical", "products"} & set(tried),
+        1: {"phases", "im2col", "few", "canonical", "products"} & set(tried),
         2: {"grouped"},
         4: {"grouped", "depthwise"},
     }[groups]
