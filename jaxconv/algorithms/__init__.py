@@ -10,15 +10,16 @@ them that they are for:
     depthwise   elementwise multiply-adds over shifted views, for one input channel per group
     grouped     dense convolutions of several groups at once, for other groups
     products    a matrix product, for windows with one tap
-    im2col      kernel gradients as matrix products, a block of positions at a time
+    im2col      matrix products over all taps side by side, a block of positions at a time
+    few         kernel gradients in the same way, for inputs of few channels
     canonical   kernel gradients as xla's, with the axes in the order of the CPU's library
-    planes      two-dimensional convolutions, for three axes and more
     phases      input gradients of strided convolutions, every phase of the stride at once
 
 and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
+    gathers     elementwise over gathered pixels, on a CPU, for windows of a few taps
     adaptive    the same for windows of unequal size: `adaptive_sum`, `adaptive_extremum` and its `_grad`
 
 Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the module patches.
@@ -31,7 +32,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms import adaptive, border, cpu, reference, taps, xla
+from jaxconv.algorithms import adaptive, border, cpu, gathers, reference, taps, xla
 from jaxconv.algorithms import patches as patches_
 from jaxconv.algorithms.blocks import in_parts
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
@@ -97,6 +98,16 @@ def _contract(form, a, b, window, groups, precision, dtype):
     return lax.platform_dependent(a, b, cpu=computed_by(cpu), default=computed_by(other))
 
 
+def _pooled(computed_by, window, *arrays, cut=False):
+    """The choice for pooling: gathered pixels on CPUs, where they suit the window; shifted views elsewhere."""
+    by_taps = computed_by(taps)
+    if cut:
+        by_taps = lambda x: in_parts(computed_by(taps), x, window)  # noqa: E731
+    if not gathers.suits(window, arrays[0].shape[-1]):
+        return by_taps(*arrays)
+    return lax.platform_dependent(*arrays, cpu=computed_by(gathers), default=by_taps)
+
+
 def extremum(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min), and the first tap, in row-major order, that attains it."""
     if 0 in window.output_size:
@@ -109,14 +120,16 @@ def extremum_value(x, window, largest):
     """The y of `extremum` alone, for when no gradient is wanted."""
     if 0 in window.output_size:
         return extremum(x, window, largest)[0]
-    return in_parts(lambda x: taps.extremum_value(x, window, largest), border.extend(x, window.borders), window)
+    x = border.extend(x, window.borders)
+    return _pooled(lambda module: lambda x: module.extremum_value(x, window, largest), window, x, cut=True)
 
 
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     if not dy.size:
         return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
-    return _reduced(lambda dy: taps.extremum_grad(dy, tap, window), dy, window)
+    computed_by = lambda module: lambda dy, tap: module.extremum_grad(dy, tap, window)  # noqa: E731
+    return _reduced(lambda dy: _pooled(computed_by, window, dy, tap), dy, window)
 
 
 def soft_maximum(x, window, share, padding, least):
@@ -146,14 +159,16 @@ def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     if not x.size:
         return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
-    return in_parts(lambda x: taps.window_sum(x, window), border.extend(x, window.borders), window)
+    x = border.extend(x, window.borders)
+    return _pooled(lambda module: lambda x: module.window_sum(x, window), window, x, cut=True)
 
 
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     if not dy.size:
         return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
-    return _reduced(lambda dy: taps.window_sum_grad(dy, window), dy, window)
+    computed_by = lambda module: lambda dy: module.window_sum_grad(dy, window)  # noqa: E731
+    return _reduced(lambda dy: _pooled(computed_by, window, dy), dy, window)
 
 
 def patches(x, window):

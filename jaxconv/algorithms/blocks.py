@@ -2,6 +2,10 @@
 
 What a block needs stays in a core's cache, and no temporary grows with the batch: on a CPU a large temporary costs more
 than the arithmetic, because its memory is mapped anew at every call.
+
+What the windows of a block read is made by one gather, whose slices are all channels of a pixel, or zeros where that is
+padding. Slices of x side by side, one per tap, are several times slower to make and ten times slower to compile, and
+need a padded copy of x.
 """
 
 import dataclasses
@@ -9,109 +13,159 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.views import padded, plus, sliced
 from jaxconv.geometry import Window
+
+# Bytes of the table of what the windows of an image read: as a constant of the program, and made before the loop.
+CONSTANT, TABLE = 1 << 21, 5 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """Blocks of some images, or of some rows (positions on the first spatial axis) of one image.
+    """Blocks of neighbouring output positions: those of some whole images, or a part of those of one.
 
-    The last block of an image overlaps the one before if the rows are not a multiple.
+    The last block of an image overlaps the one before if its positions are not a multiple.
     """
 
     window: Window
-    images: int
-    rows: int
     batch: int
+    images: int
+    positions: int
 
     @property
-    def per_image(self) -> int:
-        """Blocks that one image, or one set of images, takes."""
-        return -(-self.window.output_size[0] // self.rows)
+    def together(self) -> int:
+        """The positions of the images that a block belongs to."""
+        return self.images * math.prod(self.window.output_size)
+
+    @property
+    def parts(self) -> int:
+        """How many blocks those are."""
+        return -(-self.together // self.positions)
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
-        return self.batch // self.images * self.per_image
+        """How many blocks there are in all."""
+        return self.batch // self.images * self.parts
 
-    @property
-    def numbers(self):
-        """What to scan over."""
-        return jnp.arange(self.count, dtype=jnp.int32)
+    def loop(self, body, carry):
+        """carry = body(number, carry) for every block; as lax.fori_loop, whose numbers depend on jax_enable_x64."""
+        (_, carry), _ = lax.scan(
+            lambda pair, _: ((pair[0] + 1, body(*pair)), None), (np.int32(0), carry), length=self.count
+        )
+        return carry
 
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """The output positions of a block."""
-        return (self.rows, *self.window.output_size[1:])
+    def start(self, number):
+        """Where a block starts in an array with a row for every position of every image."""
+        return _divided(number, self.parts)[0] * self.together + self._first(number)
 
-    @property
-    def overlap(self) -> bool:
-        """Whether the last block of an image overlaps the one before."""
-        return self.window.output_size[0] % self.rows != 0
+    def pixel(self, number):
+        """The number of the first pixel of a block's first image."""
+        return _divided(number, self.parts)[0] * (self.images * math.prod(self.window.input_size))
 
-    def output(self, dy, number):
-        """The block of an array over output positions."""
-        return self._block(dy, number, 1, self.rows)
+    def of(self, a, number):
+        """A block of an array with a row for every position of every image."""
+        starts = (self.start(number), *[jnp.int32(0)] * (a.ndim - 1))
+        return lax.dynamic_slice(a, starts, (self.positions, *a.shape[1:]), allow_negative_indices=False)
 
-    @property
-    def whole(self) -> bool:
-        """Whether there are several blocks, of whole images: then each is padded by itself."""
-        return self.count > 1 and self.per_image == 1
-
-    def prepared(self, x, window=None):
-        """x as `input` takes it: padded here unless each block is. The window is another one where its padding is."""
-        return x if self.whole else padded(x, window or self.window, 0)
-
-    def input(self, x, number, window=None):
-        """What the block's windows read of the padded input."""
-        if self.whole:
-            images = lax.dynamic_slice_in_dim(x, number * self.images, self.images)
-            return padded(images, window or self.window, 0)
-        s = self.window.strides[0]
-        return self._block(x, number, s, s * (self.rows - 1) + self.window.extent[0])
-
-    def put(self, y, block, number):
-        """y with this block of output positions."""
-        return lax.dynamic_update_slice(y, block, self._starts(number, 1, y.ndim))
-
-    def tap(self, block, start, offset):
-        """Of a block of the input, the view that the tap start + offset reads; the tap may be traced."""
-        sizes = [s * (o - 1) + 1 for o, s in zip(self.positions, self.window.strides, strict=True)]
-        starts = [i * d for i, d in zip(plus(start, offset), self.window.dilation, strict=True)]
-        return sliced(block, starts, sizes, self.window.strides)
+    def put(self, a, block, number):
+        """The array with this block."""
+        starts = (self.start(number), *[jnp.int32(0)] * (a.ndim - 1))
+        return lax.dynamic_update_slice(a, block, starts, allow_negative_indices=False)
 
     def once(self, a, number):
-        """A block of output positions, with zeros at those that the block before has as well."""
-        if not self.overlap:
+        """A block's rows, with zeros in those that the block before has as well."""
+        if self.together % self.positions == 0:
             return a
-        first = number % self.per_image * self.rows
-        fresh = jnp.arange(self.rows, dtype=jnp.int32) >= first - self._row(number)
-        return jnp.where(lax.broadcast_in_dim(fresh, a.shape, (1,)), a, 0)
+        shared = _divided(number, self.parts)[1] * self.positions - self._first(number)
+        fresh = jnp.arange(self.positions, dtype=jnp.int32) >= shared
+        return jnp.where(lax.broadcast_in_dim(fresh, a.shape, (0,)), a, 0)
 
-    def _row(self, number):
-        return jnp.minimum(number % self.per_image * self.rows, self.window.output_size[0] - self.rows)
+    def rows(self, x, start, offsets):
+        """A function from a block's number to what the taps start + offset read there, as (positions, taps·C)."""
+        pixels, channels = x.reshape(-1, x.shape[-1]), x.shape[-1]
+        is_padded = any(pad > 0 for pads in self.window.padding for pad in pads)
+        reads = self.reads(start, offsets)
 
-    def _starts(self, number, stride, ndim):
-        zero, number = jnp.zeros((), jnp.int32), jnp.asarray(number, jnp.int32)
-        return number // self.per_image * self.images, self._row(number) * stride, *(zero,) * (ndim - 2)
+        def of(number):
+            index = reads(number).reshape(-1, 1)
+            rows = lax.gather(
+                pixels,
+                jnp.maximum(index, 0) + self.pixel(number),
+                lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
+                slice_sizes=(1, channels),
+                mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+            )
+            if is_padded:
+                rows = jnp.where(lax.broadcast_in_dim(index >= 0, rows.shape, (0, 1)), rows, 0)
+            return rows.reshape(self.positions, -1)
 
-    def _block(self, a, number, stride, rows):
-        if self.count == 1:
-            return lax.slice_in_dim(a, 0, rows, axis=1)
-        return lax.dynamic_slice(a, self._starts(number, stride, a.ndim), (self.images, rows, *a.shape[2:]))
+        return of
+
+    def _first(self, number):
+        """Where a block starts among the positions of its images."""
+        if self.parts == 1:
+            return 0
+        part = _divided(number, self.parts)[1]
+        return jnp.minimum(part * self.positions, self.together - self.positions)
+
+    def reads(self, start, offsets):
+        """A function from a block's number to the number of the pixel that every tap of every position reads, or −1."""
+        table_bytes = 4 * self.together * len(offsets)
+        if self.parts > 1 and table_bytes > TABLE:
+            within = np.arange(self.positions, dtype=np.int32)
+            return lambda number: pixels_read(self.window, self._first(number) + within, start, offsets)
+        if table_bytes <= CONSTANT:
+            table = jnp.asarray(pixels_read(self.window, np.arange(self.together, dtype=np.int32), start, offsets))
+        else:
+            table = pixels_read(self.window, jnp.arange(self.together, dtype=jnp.int32), start, offsets)
+        if self.parts == 1:
+            return lambda number: table
+        sizes = (self.positions, len(offsets))
+        return lambda number: lax.dynamic_slice(
+            table, (self._first(number), jnp.int32(0)), sizes, allow_negative_indices=False
+        )
 
 
 def blocks(window, batch, bytes_per_position, most):
-    """The largest blocks of at most this many bytes: at least one row, whole images if several fit."""
-    rows = window.output_size[0]
-    fit = max(1, most // (bytes_per_position * math.prod(window.output_size[1:])))
-    if rows <= fit:
-        return Blocks(window, max(n for n in range(1, min(batch, fit // rows) + 1) if batch % n == 0), rows, batch)
-    divisor = max(n for n in range(1, fit + 1) if rows % n == 0)
-    return Blocks(window, 1, divisor if 2 * divisor > fit else fit, batch)
+    """The largest blocks of at most this many bytes: at least one position, whole images if several fit."""
+    per_image = math.prod(window.output_size)
+    fit = max(1, most // bytes_per_position)
+    if per_image <= fit:
+        images = max(n for n in range(1, min(batch, fit // per_image) + 1) if batch % n == 0)
+        return Blocks(window, batch, images, images * per_image)
+    parts = -(-per_image // fit)
+    # As few parts as fit, or up to half as many again if those are of one size.
+    parts = next((n for n in range(parts, parts + parts // 2 + 1) if per_image % n == 0), parts)
+    return Blocks(window, batch, 1, -(-per_image // parts))
+
+
+def pixels_read(window, position, start, offsets):
+    """The pixels, by number, that the taps start + offset of these output positions read, as (positions, taps); or −1.
+
+    Positions beyond an image's are those of the next one. In NumPy if the positions and the taps are.
+    """
+    places = []
+    for size in reversed(window.output_size):
+        position, place = _divided(position, size)
+        places.insert(0, place[:, None])
+    index, inside = position[:, None], True
+    for axis, (place, n) in enumerate(zip(places, window.input_size, strict=True)):
+        taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
+        at = place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
+        index, inside = index * n + at, inside & (at >= 0) & (at < n)
+    return np.where(inside, index, -1) if isinstance(index, np.ndarray) else jnp.where(inside, index, -1)
+
+
+def _divided(a, by):
+    """(a // by, a % by) of integers that are not negative."""
+    if by == 1:
+        return a, a * 0
+    if isinstance(a, np.ndarray | np.integer):
+        return divmod(a, by)
+    by = lax.full_like(a, by)
+    return lax.div(a, by), lax.rem(a, by)
 
 
 # An input of more bytes than this is padded a part of the batch at a time.

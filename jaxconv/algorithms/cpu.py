@@ -12,15 +12,15 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
     kernel_grad                    im2col
-      narrow, small, or in 1-D     canonical   a convolution
+      of few input channels        few         the same from rows of positions, not of channels
+      small, or in 1-D             canonical   a convolution
 
 The measured factors stand in experiments/README.md.
 """
 
 import math
 
-
-from jaxconv.algorithms import canonical, depthwise, grouped, im2col, phases, products, xla
+from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phases, products, xla
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -62,12 +62,12 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
     if window.tap_count == 1:
         return products.kernel_grad(x, dy, window, groups, precision, dtype)
-    # The convolution wins where the products would be narrow, but for few channels, which im2col has a form for; and
-    # where there is so little to do that starting it is what counts.
+    # The convolution wins where there is so little to do that starting it is what counts.
     products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
-    narrow = x.shape[-1] > im2col.FEW and x.shape[-1] * dy.shape[-1] < 512
-    if window.ndim == 1 or window.ndim == 2 and (narrow or products_in_all < 2**20):
+    if window.ndim == 1 or window.ndim == 2 and products_in_all < 2**20:
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
+    if x.shape[-1] <= few.CHANNELS:
+        return few.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
 
 

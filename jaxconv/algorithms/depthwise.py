@@ -29,7 +29,7 @@ from jaxconv.algorithms.views import at, fold, in_groups, over_taps, plus, tap_v
 
 # Terms written out in one pass over the output; more make several passes.
 TERMS = 64
-# Sums kept at once by the kernel gradient, and the bytes of each: all of them stay in a core's cache.
+# Sums kept at once by the kernel gradient, and the bytes of each.
 SUMS = 16
 BLOCK = 1 << 17
 
@@ -106,25 +106,19 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         dy = dy.reshape(*dy.shape[:-1], groups, kernels)
     bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
-    x = all_blocks.prepared(x)
-    zero = jnp.zeros((all_blocks.images, *all_blocks.positions, *dy.shape[window.ndim + 1 :]), wide)
-    zero = varying_alike(zero, x, dy)[0]
+    dy = dy.reshape(-1, *dy.shape[window.ndim + 1 :])
 
     def sums(start, offsets):
         """The sum of every one of the taps start + offset, over blocks first, then over a block's positions."""
+        rows = all_blocks.rows(x, start, offsets)
 
-        def add(totals, number):
-            x_block = all_blocks.input(x, number).astype(wide)
-            dy_block = all_blocks.output(dy, number).astype(wide)
-            added = []
-            for total, offset in zip(totals, offsets, strict=True):
-                view = all_blocks.tap(x_block, start, offset)
-                term = _spread(view, dy_block.shape, range(view.ndim)) * dy_block
-                added.append(total + all_blocks.once(term, number))
-            return tuple(added), None
+        def add(number, totals):
+            taps = rows(number).astype(wide).reshape(*totals.shape[:2], groups)
+            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
+            return totals + _spread(taps, totals.shape, (0, 1, 2)) * jnp.expand_dims(dy_block, 1)
 
-        totals, _ = lax.scan(add, (zero,) * len(offsets), all_blocks.numbers)
-        return jnp.stack([total.sum(range(window.ndim + 1)) for total in totals])
+        zeros = jnp.zeros((all_blocks.positions, len(offsets), *dy.shape[1:]), wide)
+        return all_blocks.loop(add, varying_alike(zeros, x, dy)[0]).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(*window.window_size, 1, groups * kernels).astype(dtype)

@@ -15,6 +15,8 @@ from jaxconv.algorithms import (
     canonical,
     cpu,
     depthwise,
+    few,
+    gathers,
     grouped,
     im2col,
     phases,
@@ -27,7 +29,8 @@ from jaxconv.algorithms import (
 from jaxconv.algorithms.dtypes import tap_dtype
 from jaxconv.geometry import AdaptiveWindow, conv_window, pool_window
 
-POOL_ALGORITHMS = [taps]
+POOL_ALGORITHMS = [taps, gathers]
+SOFT_ALGORITHMS = [taps]
 FORMS = ("conv", "input_grad", "kernel_grad")
 
 
@@ -61,6 +64,7 @@ CONV_ALGORITHMS = {
         im2col.input_grad,
         lambda window, groups: groups == 1 and set(window.strides) == {1},
     ),
+    ("few", "kernel_grad"): (few.kernel_grad, lambda window, groups: groups == 1 and window.ndim > 1),
     ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
@@ -73,8 +77,9 @@ CUT = [
     (grouped, "WIDEST", 1),
     (im2col, "BLOCK", 100),
     (im2col, "TAPS", 2),
-    (im2col, "BLOCK_FEW", 100),
-    (im2col, "CONSTANT", 200),
+    (few, "BLOCK", 100),
+    (blocks, "CONSTANT", 200),
+    (blocks, "TABLE", 400),
     (canonical, "TERMS", 20),
     (views, "UNROLLED", 1),
 ]
@@ -175,7 +180,7 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
                 assert jnp.array_equal(found, expected), (name, window, groups)
                 tried[name] += 1
     expected_names = {"xla", "cpu"} | {
-        1: {"phases", "im2col", "canonical", "products"} & set(tried),
+        1: {"phases", "im2col", "few", "canonical", "products"} & set(tried),
         2: {"grouped"},
         4: {"grouped", "depthwise"},
     }[groups]
@@ -257,7 +262,7 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
             found = [module.window_sum(x, window), module.window_sum_grad(dy, window)]
             for values in (x, x_special):
                 for largest in (True, False):
-                    y, tap = module.extremum(values, window, largest)
+                    y, tap = (taps if module is gathers else module).extremum(values, window, largest)
                     found += [y, module.extremum_grad(dy, tap, window)]
             return found
 
@@ -273,7 +278,7 @@ def test_pooling_algorithms(algorithm, unrolled, monkeypatch):
 
 
 @pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
-@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize("algorithm", SOFT_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
 def test_soft_maximum_algorithms(algorithm, unrolled, monkeypatch):
     monkeypatch.setattr(views, "UNROLLED", unrolled)
     rng = random.Random(2)
@@ -383,6 +388,7 @@ def test_large_windows_stay_small_programs():
 
 def test_pooling_of_a_large_padded_input_in_parts(monkeypatch):
     monkeypatch.setattr(blocks, "PADDED", 1000)
+    monkeypatch.setattr(gathers, "TERMS", 0)
     window = pool_window((5, 6), (3, 2), strides=2, padding="SAME")
     (x,) = small_integers(0, (6, 5, 6, 4))
     for function, arguments in (

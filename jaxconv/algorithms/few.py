@@ -1,0 +1,78 @@
+"""The kernel gradient for inputs of few channels, as matrix products over all taps, a block of rows at a time.
+
+As in im2col.py, but with few channels its rows are short and slow to gather. Here X is made transposed, (R·C x m), with
+output positions next to each other: on the innermost axis position v = u + l of x is split into v = s·b + a, so that
+the whole row of output positions reads, for tap j with d·j = s·o + a, the phase a of x from o on, without a gap. One
+gather makes X, whose slices are those rows,
+
+    dW = sum Xᵀ · dY           [R·C x m] · [m x K] -> [R·C x K], over all blocks
+
+and nothing is transposed but x itself, which is small. For CPUs, groups = 1 and two axes or more. Figures in
+experiments/README.md.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv._arguments import varying_alike
+from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.dtypes import accumulator
+
+# Channels up to which this is the faster form, and bytes of X.
+CHANNELS = 8
+BLOCK = 1 << 20
+
+
+def kernel_grad(x, dy, window, groups, precision, dtype):
+    """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
+    assert groups == 1
+    (channels, k), wide = (x.shape[-1], dy.shape[-1]), accumulator(dtype)
+    row = window.output_size[-1]
+    x, starts = _phases(x, window)
+    fields = (field.name for field in dataclasses.fields(window) if field.name != "borders")
+    outer = dataclasses.replace(window, borders=(), **{name: getattr(window, name)[:-1] for name in fields})
+    bytes_per_row = window.tap_count * channels * row * jnp.dtype(wide).itemsize
+    all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK)
+    reads = all_blocks.reads((0,) * outer.ndim, list(outer.taps()))
+    dy = dy.reshape(-1, row, k)
+
+    def product(number):
+        index = reads(number)
+        # (taps of the outer axes, taps of the innermost, C, rows)
+        line = (jnp.maximum(index, 0) + all_blocks.pixel(number)).T[:, None, None]
+        channel = np.arange(channels, dtype=np.int32)[:, None] * (x.shape[1] * x.shape[2])
+        at = line * x.shape[2] + (channel + starts[:, None, None])[None]
+        gathered = lax.gather(
+            x.reshape(-1),
+            at.reshape(-1, 1),
+            lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,)),
+            slice_sizes=(row,),
+            mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        ).reshape(*at.shape, row)
+        if any(pad > 0 for pads in outer.padding for pad in pads):
+            inside = lax.broadcast_in_dim(index.T >= 0, gathered.shape, (0, 3))
+            gathered = jnp.where(inside, gathered, 0)
+        dy_block = all_blocks.once(all_blocks.of(dy, number), number).reshape(-1, k).astype(wide)
+        rows = gathered.reshape(-1, dy_block.shape[0]).astype(wide)
+        return jnp.matmul(rows, dy_block, precision=precision, preferred_element_type=wide)
+
+    if all_blocks.count == 1:
+        dw = product(np.int32(0))
+    else:
+        zeros = varying_alike(jnp.zeros((window.tap_count * channels, k), wide), x, dy)[0]
+        dw = all_blocks.loop(lambda number, dw: dw + product(number), zeros)
+    return dw.reshape(*window.window_size, channels, k).astype(dtype)
+
+
+def _phases(x, window):
+    """x as (C, lines, s·L), a line one row of x in its s phases of L positions, and where in it every tap starts."""
+    (low, _), s, d = window.padding[-1], window.strides[-1], window.dilation[-1]
+    reach = d * np.arange(window.window_size[-1])
+    length = window.output_size[-1] + int(reach[-1]) // s
+    *outer, n, channels = x.shape
+    config = [(0, 0, 0)] * len(outer) + [(low, s * length - n - low, 0), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), config).reshape(-1, length, s, channels)
+    return x.transpose(3, 0, 2, 1).reshape(channels, -1, s * length), (reach % s * length + reach // s).astype(np.int32)

@@ -1,0 +1,105 @@
+"""Pooling as elementwise sums over gathered pixels, one gather per tap. For CPUs, and windows of a few taps.
+
+Which pixel a tap of a window reads is a table, made before the program runs; the backward asks which windows a pixel
+is in (periods.py has the derivation), at most ceil(R/s) per axis. All taps are terms of one fused pass, whose inner
+loop is over the channels of a pixel, and padding is a condition instead of a padded copy of x or dy: no temporaries.
+
+The forward of max pooling with its winner is not here: it needs every element twice, and XLA then no longer fuses the
+gathers. Figures in experiments/README.md.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.algorithms.blocks import CONSTANT, pixels_read
+from jaxconv.algorithms.dtypes import accumulator, tap_dtype
+from jaxconv.algorithms.periods import shifts
+
+# Terms of a sum, and channels, from which on a slice is one loop of the processor.
+TERMS, CHANNELS = 16, 4
+
+
+def suits(window, channels):
+    """Whether these are for the window: few terms, some channels, and tables that are no burden to the program."""
+    positions = max(math.prod(window.output_size), math.prod(window.input_size))
+    return window.tap_count <= TERMS and channels >= CHANNELS and 4 * window.tap_count * positions <= CONSTANT
+
+
+def window_sum(x, window):
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
+    wide = accumulator(x.dtype)
+    terms = [_gathered(_flat(x), row, 0).astype(wide) for row in _reads(window)]
+    return sum(terms[1:], terms[0]).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
+
+
+def window_sum_grad(dy, window):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
+    wide = accumulator(dy.dtype)
+    terms = [_gathered(_flat(dy), row, 0).astype(wide) for row, _ in _read_by(window)]
+    return sum(terms[1:], terms[0]).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+
+
+def extremum_value(x, window, largest):
+    """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
+    pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
+    first, *others = (_gathered(_flat(x), row, fill) for row in _reads(window))
+    for term in others:
+        first = pick(first, term)
+    return first.reshape(x.shape[0], *window.output_size, x.shape[-1])
+
+
+def extremum_grad(dy, tap, window):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
+    wide, terms = accumulator(dy.dtype), []
+    for row, taps in _read_by(window):
+        # Where there is no such window, another one is read, and its winner is no tap at all: no second condition.
+        row = np.maximum(row, 0)
+        winner = _gathered(_flat(tap), row, 0)
+        own = lax.broadcast_in_dim(jnp.asarray(taps, tap_dtype(window)), winner.shape, (1,))
+        terms.append(jnp.where(winner == own, _gathered(_flat(dy), row, 0), 0).astype(wide))
+    return sum(terms[1:], terms[0]).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+
+
+def _flat(a):
+    """(N, *spatial, C) as (N, pixels, C)."""
+    return a.reshape(a.shape[0], -1, a.shape[-1])
+
+
+def _gathered(a, row, fill):
+    """a[:, row], with fill where the row is −1."""
+    index = jnp.asarray(np.maximum(row, 0)[:, None])
+    gathered = lax.gather(
+        a,
+        index,
+        lax.GatherDimensionNumbers(offset_dims=(0, 2), collapsed_slice_dims=(1,), start_index_map=(1,)),
+        slice_sizes=(a.shape[0], 1, a.shape[2]),
+        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+    if (row >= 0).all():
+        return gathered
+    inside = lax.broadcast_in_dim(jnp.asarray(row >= 0), gathered.shape, (1,))
+    return jnp.where(inside, gathered, jnp.asarray(fill, a.dtype))
+
+
+def _reads(window):
+    """For every tap, the pixel that it reads in every window; −1 where that is padding."""
+    positions = np.arange(math.prod(window.output_size), dtype=np.int32)
+    return pixels_read(window, positions, (0,) * window.ndim, list(window.taps())).T
+
+
+def _read_by(window):
+    """Pairs of rows: for every pixel a window that reads it, or −1, and the tap that does, or tap_count."""
+    moves, taps_at, _ = shifts((1, *window.output_size, 1), window)
+    u = np.indices(window.input_size).reshape(window.ndim, -1)
+    v = u + np.asarray([low for low, _ in window.padding]).reshape(-1, 1)
+    stride = np.asarray(window.strides).reshape(-1, 1)
+    size = np.asarray(window.output_size).reshape(-1, 1)
+    for move, table in zip(moves, taps_at, strict=True):
+        p = v // stride - np.asarray(move).reshape(-1, 1)
+        tap = table[tuple(v % stride)]
+        exists = ((p >= 0) & (p < size)).all(0) & (v >= 0).all(0) & (tap < window.tap_count)
+        row = np.ravel_multi_index(tuple(np.where(exists, p, 0)), window.output_size)
+        yield np.where(exists, row, -1).astype(np.int32), np.where(exists, tap, window.tap_count)
