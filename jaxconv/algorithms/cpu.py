@@ -14,6 +14,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
       small, or in 1-D             canonical   a convolution
+    arrays of 2**31 elements       xla         the others count in int32
 
 The measured factors stand in experiments/README.md.
 """
@@ -25,6 +26,8 @@ from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phase
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
+    if _is_vast(x, w):
+        return xla.conv(x, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
             return depthwise.conv(x, w, window, groups, precision, dtype)
@@ -38,6 +41,8 @@ def conv(x, w, window, groups, precision, dtype):
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
+    if _is_vast(dy, w):
+        return xla.input_grad(dy, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
             return depthwise.input_grad(dy, w, window, groups, precision, dtype)
@@ -56,6 +61,8 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
+    if _is_vast(x, dy):
+        return xla.kernel_grad(x, dy, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(x.shape[-1] // groups, dy.shape[-1], groups):
             return depthwise.kernel_grad(x, dy, window, groups, precision, dtype)
@@ -69,6 +76,11 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     if x.shape[-1] <= few.CHANNELS:
         return few.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
+
+
+def _is_vast(*arrays):
+    """Whether int32, in which these algorithms count pixels and elements, is too small for that."""
+    return any(a.size >= 2**31 for a in arrays)
 
 
 def _is_depthwise(inputs, outputs, groups):

@@ -1,4 +1,4 @@
-"""A grouped convolution as dense ones, one for several groups that stand side by side. For CPUs.
+"""A grouped convolution as dense ones, one for several groups that stand side by side, in a loop. For CPUs.
 
 Groups of few channels are merged until a block of them has `WIDTH` channels, its kernel block-diagonal:
 
@@ -11,13 +11,15 @@ block, as it does in XLA:CPU's own grouped convolution.)
 Why not lax's own form: XLA:CPU's grouped kernel gradient is a loop nest. Figures in experiments/README.md.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-# Channels, on the narrower side, that a block of merged groups is to have, and that more groups are merged up to so as
-# to have no more than WRITTEN_OUT blocks; more blocks are a loop.
-WIDTH, WIDEST = 16, 32
-WRITTEN_OUT = 8
+from jaxconv._arguments import varying_alike
+
+# Channels, on the narrower side, that a block of merged groups has at least.
+WIDTH = 16
 
 
 def conv(x, w, window, groups, precision, dtype, dense):
@@ -46,19 +48,34 @@ def kernel_grad(x, dy, window, groups, precision, dtype, dense):
 
 def _merged(inputs, outputs, groups):
     """How many groups make a block."""
-    wide = {n: n * min(inputs, outputs) for n in range(1, groups + 1) if groups % n == 0}
-    enough = [n for n in wide if wide[n] >= WIDTH and (groups // n <= WRITTEN_OUT or wide[n] >= WIDEST)]
-    return enough[0] if enough else groups
+    return min(
+        (n for n in range(1, groups + 1) if groups % n == 0 and n * min(inputs, outputs) >= WIDTH), default=groups
+    )
 
 
 def _over_blocks(function, count, a, b):
-    """function(a, b) for `count` equal parts of both arrays' last axes, put together again."""
-    if count <= WRITTEN_OUT:
-        parts = zip(*(jnp.split(z, count, axis=-1) for z in (a, b)), strict=True)
-        return jnp.concatenate([function(*pair) for pair in parts], -1)
-    a, b = (jnp.moveaxis(z.reshape(*z.shape[:-1], count, -1), -2, 0) for z in (a, b))
-    y = jnp.moveaxis(lax.map(lambda pair: function(*pair), (a, b)), 0, -2)
-    return y.reshape(*y.shape[:-2], -1)
+    """function(a, b) for `count` equal parts of both arrays' last axes, put together again: one part at a time.
+
+    Written out side by side, they take as long, but four times as much memory and time to compile.
+    """
+    if count == 1:
+        return function(a, b)
+
+    def part(z, number):
+        width = z.shape[-1] // count
+        starts = (*[jnp.int32(0)] * (z.ndim - 1), number * width)
+        return lax.dynamic_slice(z, starts, (*z.shape[:-1], width), allow_negative_indices=False)
+
+    def step(carry, _):
+        number, y = carry
+        block = function(part(a, number), part(b, number))
+        starts = (*[jnp.int32(0)] * (y.ndim - 1), number * block.shape[-1])
+        return (number + 1, lax.dynamic_update_slice(y, block, starts, allow_negative_indices=False)), None
+
+    block = jax.eval_shape(lambda a, b: function(part(a, np.int32(0)), part(b, np.int32(0))), a, b)
+    y = varying_alike(jnp.zeros((*block.shape[:-1], count * block.shape[-1]), block.dtype), a, b)[0]
+    (_, y), _ = lax.scan(step, (np.int32(0), y), length=count)
+    return y
 
 
 def _block_diagonal(w, merged):
