@@ -7,7 +7,8 @@ product to be had: every tap is one product of a shifted view, elementwise.
     input_grad     dx[n,u,c]   = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]
     kernel_grad    dw[i,c,m]   = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]
 
-The first two are one fused pass each (dx with a stride as in periods.py). The third goes over blocks of x and dy that
+The first two are one fused pass each (dx with a stride as in periods.py); the views of windows of a few taps are
+gathered (gathers.py), others are slices of a padded copy. The third goes over blocks of x and dy that
 fit into a core's cache and keeps one sum per tap, of the size of a block: elementwise adds again, where a reduction per
 tap would read all of x and dy once for each. The sums over the positions of a block come last, which also makes all
 sums short: they are more accurate than one after the other.
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
+from jaxconv.algorithms import gathers
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
@@ -39,6 +41,12 @@ def conv(x, w, window, groups, precision, dtype):
     del precision  # there is no matrix product
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
     kernels = w.shape[-1]
+    if kernels == 1 and gathers.suits(window, groups):
+        w = w.reshape(-1, groups)
+        terms = [
+            term.astype(w.dtype) * _spread(w[i], term.shape) for i, term in enumerate(gathers.what_taps_read(x, window))
+        ]
+        return sum(terms[1:], terms[0]).astype(dtype).reshape(x.shape[0], *window.output_size, groups)
     view = tap_views(x, window, 0)
 
     def add(y, tap):
@@ -54,9 +62,11 @@ def conv(x, w, window, groups, precision, dtype):
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]."""
+    spatial = range(window.ndim)
+    if set(window.strides) == {1} and dy.shape[-1] == groups and gathers.suits(window.input_grad_window, groups):
+        return conv(dy, lax.rev(w, spatial), window.input_grad_window, groups, precision, dtype)
     del precision
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
-    spatial = range(window.ndim)
     # One array per m, so that every array has c innermost.
     dys = [dy] if w.shape[-1] == 1 else [dy.reshape(*dy.shape[:-1], groups, -1)[..., m] for m in range(w.shape[-1])]
     if set(window.strides) == {1}:  # (1) with w reversed: a single tap per term, and rows of taps if there are many

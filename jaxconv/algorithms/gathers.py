@@ -1,4 +1,6 @@
-"""Pooling as elementwise sums over gathered pixels, one gather per tap. For CPUs, and windows of a few taps.
+"""Elementwise sums over gathered pixels, one gather per tap: pooling, and depthwise convolution (depthwise.py).
+
+For CPUs, and windows of a few taps.
 
 Which pixel a tap of a window reads is a table, made before the program runs; the backward asks which windows a pixel
 is in (periods.py has the derivation), at most ceil(R/s) per axis. All taps are terms of one fused pass, whose inner
@@ -28,10 +30,17 @@ def suits(window, channels):
     return window.tap_count <= TERMS and channels >= CHANNELS and 4 * window.tap_count * positions <= CONSTANT
 
 
+def what_taps_read(x, window, fill=0.0):
+    """For every tap i, x[n, s·p + d·i − l, c] as (N, positions, C), or `fill` where that is padding."""
+    positions = np.arange(math.prod(window.output_size), dtype=np.int32)
+    rows = pixels_read(window, positions, (0,) * window.ndim, list(window.taps())).T
+    return [_gathered(_flat(x), row, fill) for row in rows]
+
+
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     wide = accumulator(x.dtype)
-    terms = [_gathered(_flat(x), row, 0).astype(wide) for row in _reads(window)]
+    terms = [term.astype(wide) for term in what_taps_read(x, window)]
     return sum(terms[1:], terms[0]).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
@@ -45,7 +54,7 @@ def window_sum_grad(dy, window):
 def extremum_value(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
     pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
-    first, *others = (_gathered(_flat(x), row, fill) for row in _reads(window))
+    first, *others = what_taps_read(x, window, fill)
     for term in others:
         first = pick(first, term)
     return first.reshape(x.shape[0], *window.output_size, x.shape[-1])
@@ -82,12 +91,6 @@ def _gathered(a, row, fill):
         return gathered
     inside = lax.broadcast_in_dim(jnp.asarray(row >= 0), gathered.shape, (1,))
     return jnp.where(inside, gathered, jnp.asarray(fill, a.dtype))
-
-
-def _reads(window):
-    """For every tap, the pixel that it reads in every window; −1 where that is padding."""
-    positions = np.arange(math.prod(window.output_size), dtype=np.int32)
-    return pixels_read(window, positions, (0,) * window.ndim, list(window.taps())).T
 
 
 def _read_by(window):

@@ -72,6 +72,7 @@ CUT = [
     (depthwise, "BLOCK", 100),
     (depthwise, "SUMS", 2),
     (depthwise, "TERMS", 2),
+    (gathers, "TERMS", 1),
     (grouped, "WIDTH", 1),
     (im2col, "BLOCK", 100),
     (im2col, "TAPS", 2),
