@@ -13,7 +13,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
-      small, or in 1-D             canonical   a convolution
+      narrow, small, or in 1-D     canonical   a convolution
     arrays of 2**31 elements       xla         the others count in int32
 
 The measured factors stand in experiments/README.md.
@@ -69,9 +69,11 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
     if window.tap_count == 1:
         return products.kernel_grad(x, dy, window, groups, precision, dtype)
-    # The convolution wins where there is so little to do that starting it is what counts.
+    # The convolution wins where the matrix product would be narrow, and where there is so little to do that starting it
+    # is what counts.
+    is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256
     products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
-    if window.ndim == 1 or window.ndim == 2 and products_in_all < 2**20:
+    if window.ndim == 1 or window.ndim == 2 and (is_narrow or products_in_all < 2**20):
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     if x.shape[-1] <= few.CHANNELS:
         return few.kernel_grad(x, dy, window, groups, precision, dtype)

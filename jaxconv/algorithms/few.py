@@ -22,7 +22,7 @@ from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, and bytes of X.
-CHANNELS = 8
+CHANNELS = 12
 BLOCK = 1 << 20
 
 
