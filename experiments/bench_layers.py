@@ -49,7 +49,8 @@ class Settings:
     """Time our layers against jax.grad of plain lax and against PyTorch, side by side."""
 
     rounds: int = 11
-    """Timings per part and side; the median counts. A side that takes long has at least three."""
+    """Timings per part and side; the median counts. A side that takes long has at least three, a short part ten times
+    as many."""
     only: str = ""
     """Run the layers whose name contains this."""
     family: bool = False
@@ -323,11 +324,20 @@ def verify(layer: Layer) -> float:
     return float(max(jax.tree.leaves(errors)))
 
 
+SHORT = 2e-3
+
+
 def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict[str, float]:
-    """Median seconds of every call, in rounds of all; a slow one leaves the rounds after `seconds`, but has three."""
+    """Median seconds of every call, in rounds of all; a slow one leaves the rounds after `seconds`, but has three.
+
+    Where the fastest takes less than `SHORT` seconds, which differ by a tenth from one call to the next, there are ten
+    times as many rounds.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls.items())
-    for number in range(rounds + 1):
+    for number in range(10 * rounds + 1):
+        if number > rounds and min(map(np.median, times.values())) > SHORT:
+            break
         order.append(order.pop(0))  # none always comes after the same one
         for name, call in order:
             if number > 3 and sum(times[name]) > seconds:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -74,3 +75,15 @@ def test_the_limits_count_products_once():
     assert layer.limits("fwd") == (2 * 2 * 2 * 2 * 9 * 3 * 5, 4 * (96 + 40))
     assert layer.limits("all")[0] == 3 * layer.limits("fwd")[0]
     assert jnp.isclose(bench_layers.geometric_mean([2.0, 8.0]), 4.0)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0, 20 + 1), (0.005, 2 + 1)])
+def test_short_calls_have_more_rounds(seconds, calls):
+    made = []
+
+    def call():
+        made.append(seconds)
+        time.sleep(seconds)
+
+    assert bench_layers.medians({"ours": call}, rounds=2)["ours"] >= seconds
+    assert len(made) == calls
