@@ -351,3 +351,13 @@ def test_indices_of_repeated_values_are_those_of_the_originals(kind):
     flat = x.reshape(2, 30, 3)
     assert jnp.array_equal(jnp.take_along_axis(flat, indices.reshape(2, -1, 3), 1).reshape(y.shape), y)
     assert jnp.array_equal(y, max_pool(x, (4, 3), strides=(1, 2), padding=kind))
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 4), (2, 0, 8, 4), (0, 0, 8, 4)])
+@pytest.mark.parametrize("op", [max_pool, min_pool, avg_pool], ids=lambda op: op.__name__)
+def test_empty_arrays_of_several_channels(op, shape):
+    x = jnp.zeros(shape)
+    pooled = lambda x: op(x, (2, 2), strides=1, padding=1)  # noqa: E731
+    y = pooled(x)
+    assert y.shape == (shape[0], shape[1] + 1, 9, 4)
+    assert jax.grad(lambda x: pooled(x).sum())(x).shape == shape

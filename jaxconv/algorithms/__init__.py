@@ -103,7 +103,8 @@ def _pooled(computed_by, window, *arrays, cut=False):
     by_taps = computed_by(taps)
     if cut:
         by_taps = lambda x: in_parts(computed_by(taps), x, window)  # noqa: E731
-    if not gathers.suits(window, arrays[0].shape[-1]):
+    # An empty array has no pixel to gather.
+    if 0 in arrays[0].shape or not gathers.suits(window, arrays[0].shape[-1]):
         return by_taps(*arrays)
     return lax.platform_dependent(*arrays, cpu=computed_by(gathers), default=by_taps)
 

@@ -75,7 +75,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
     if window.ndim == 1 or window.ndim == 2 and (is_narrow or products_in_all < 2**20):
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
-    if x.shape[-1] <= few.CHANNELS:
+    if few.suits(x, window):
         return few.kernel_grad(x, dy, window, groups, precision, dtype)
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
 

@@ -12,6 +12,7 @@ experiments/README.md.
 """
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,13 @@ from jaxconv.algorithms.dtypes import accumulator
 # Channels up to which this is the faster form, and bytes of X.
 CHANNELS = 12
 BLOCK = 1 << 20
+
+
+def suits(x, window):
+    """Whether x has few channels, and x in phases fewer elements than int32 counts."""
+    s, reach = window.strides[-1], window.dilation[-1] * (window.window_size[-1] - 1)
+    length = window.output_size[-1] + reach // s
+    return x.shape[-1] <= CHANNELS and math.prod(x.shape[:-2]) * s * length * x.shape[-1] < 2**31
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):

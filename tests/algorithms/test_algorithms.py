@@ -367,6 +367,13 @@ def test_arrays_of_more_elements_than_int32_counts_are_xlas(form, channels, grou
     assert (by_cpu == by_xla) == is_vast
 
 
+def test_few_channels_whose_phases_int32_does_not_count_are_not_few():
+    # x and dy have fewer than 2**31 elements, x padded and in phases has more.
+    for batch, expected in ((3566, False), (64, True)):
+        window = conv_window((224, 224), (7, 7), strides=2, padding=3)
+        assert few.suits(jax.ShapeDtypeStruct((batch, 224, 224, 12), jnp.bfloat16), window) == expected
+
+
 def test_large_kernels_stay_small_programs():
     # Depthwise, 31x31: rows of taps in a loop; what lies between is no larger than some copies of x.
     for spatial, kernel, channels, groups in (
