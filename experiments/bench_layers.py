@@ -335,7 +335,7 @@ def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict
     times as many rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    # One that comes after PyTorch finds its caches and cores in another state: all come after all others equally often.
+    # One that comes after PyTorch finds its caches and cores in another state: within rounds, all orders take turns.
     orders = list(itertools.permutations(calls.items()))
     for number in range(10 * rounds + 1):
         if number > rounds and min(map(np.median, times.values())) > SHORT:

@@ -19,8 +19,8 @@ and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_g
 
     reference   as above
     taps        elementwise over shifted views; the backward of max pooling works from a byte per output
-    gathers     elementwise over gathered pixels, on a CPU, for windows of a few taps
     adaptive    the same for windows of unequal size: `adaptive_sum`, `adaptive_extremum` and its `_grad`
+    gathers     the sums, `extremum_value` and `extremum_grad` from gathered pixels, for few taps on a CPU
 
 Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the module patches.
 
