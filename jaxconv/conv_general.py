@@ -105,7 +105,11 @@ def _x_of(plan: _Plan, lhs):
         x = x.reshape(*x.shape[:-2], plan.parts * x.shape[-1])
     if x.ndim == 2:
         return jnp.expand_dims(x, 1)
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((0, 0, a - 1) for a in plan.dilation), (0, 0, 0)])
+    if set(plan.dilation) <= {1}:
+        return x
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((0, 0, a - 1) for a in plan.dilation), (0, 0, 0)])
+    # XLA would take the dilation into the convolution again, and abort the process at some (algorithms/xla.py).
+    return lax.optimization_barrier(x)
 
 
 def _lhs_of(plan: _Plan, x):

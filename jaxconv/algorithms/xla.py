@@ -8,8 +8,10 @@ With the trilinear form T(x, w, dy) of conv.py each gradient is a convolution ag
 
 XLA is never handed a negative padding: it is made a crop first (`without_crop`), nor a dilation of an axis of size 1,
 which means nothing (`_spacing`): XLA:CPU aborts the process for some combinations of negative padding, dilation and an
-axis of size 1.
+axis of size 1. Nor is it handed what it takes for another convolution (`_is_misread`).
 """
+
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -39,13 +41,19 @@ def input_grad(dy, w, window, groups, precision, dtype):
     w = lax.rev(w, spatial).reshape(*window.window_size, per_group, groups, outputs // groups)
     w = w.transpose(*spatial, -1, -2, -3).reshape(*window.window_size, outputs // groups, groups * per_group)
     dy, padding, strides = _dilated_without_crop(dy, window.input_grad_padding, window.strides)
+    strides = _spacing(dy.shape[1:-1], strides)
+    dilation = _spacing(window.window_size, window.dilation)
+    if groups == 1 and _is_misread(dy.shape[1:-1], window.window_size, strides, dilation, padding):
+        # Behind a barrier, as XLA would take the padding into the convolution again.
+        dy, padding, strides = _dilated(dy, padding, strides)
+        dy = lax.optimization_barrier(dy)
     return lax.conv_general_dilated(
         dy,
         w,
         (1,) * window.ndim,
         padding,
-        lhs_dilation=_spacing(dy.shape[1:-1], strides),
-        rhs_dilation=_spacing(window.window_size, window.dilation),
+        lhs_dilation=strides,
+        rhs_dilation=dilation,
         dimension_numbers=dimension_numbers(window.ndim),
         feature_group_count=groups,
         precision=precision,
@@ -72,6 +80,21 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         precision=precision,
         preferred_element_type=dtype,
     )
+
+
+def _is_misread(sizes, window_size, strides, dilation, padding):
+    """Whether XLA aborts the process at this convolution of dilated dy, stride 1 and no groups.
+
+    XLA exchanges a kernel with more taps than the input has pixels for that input (SwapConvolutionOperandsIfBeneficial,
+    conv_operand_swapper.cc), and leaves out axes where the two have as many elements. For such it takes every axis of
+    two taps with dilation 2 and no padding, however long the input is there: the shapes no longer match.
+    """
+    axes = list(zip(sizes, window_size, strides, dilation, padding, strict=True))
+    pairs = [(r, s, d, *pads) == (2, 2, 1, 0, 0) for _, r, s, d, pads in axes]
+    if all(n == 2 for (n, *_), pair in zip(axes, pairs, strict=True) if pair):
+        return False
+    others = [(n, r) for (n, r, *_), pair in zip(axes, pairs, strict=True) if not pair]
+    return math.prod(r for _, r in others) > math.prod(n for n, _ in others)
 
 
 def _spacing(sizes, dilation):
@@ -103,9 +126,7 @@ def _dilated_without_crop(a, padding, dilation):
     sizes = a.shape[1:-1]
     if any(low + high >= size for (low, high), size in zip(drops, sizes, strict=True)):
         # More is cropped than the array has, and padding makes up for it: rare enough to build the array.
-        config = [(low, high, s - 1) for (low, high), s in zip(padding, dilation, strict=True)]
-        a = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-        return a, ((0, 0),) * len(padding), (1,) * len(padding)
+        return _dilated(a, padding, dilation)
     a = lax.slice(
         a,
         (0, *(low for low, _ in drops), 0),
@@ -116,3 +137,10 @@ def _dilated_without_crop(a, padding, dilation):
         for (low, high), (drop_low, drop_high), s in zip(padding, drops, dilation, strict=True)
     )
     return a, padding, dilation
+
+
+def _dilated(a, padding, dilation):
+    """(a', padding', dilation'): the dilated and padded array itself, with no padding and dilation left."""
+    config = [(low, high, s - 1) for (low, high), s in zip(padding, dilation, strict=True)]
+    a = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    return a, ((0, 0),) * len(padding), (1,) * len(padding)

@@ -101,6 +101,8 @@ def test_conv_general_dilated_is_laxs(random_sets):
     differentiated = refused = empty = 0
     for number in range(random_sets.count):
         arguments = random_arguments(rng)
+        # Shown where the test fails, and with -s also where XLA ends the process.
+        print(arguments, flush=True)
         x, w = small_integers(number, arguments.lhs, arguments.rhs, dtype=np.float64)
         theirs = outcome(lambda x=x, w=w, a=arguments: lax.conv_general_dilated(x, w, **a.options))
         ours = outcome(lambda x=x, w=w, a=arguments: conv_general_dilated(x, w, **a.options))
@@ -145,6 +147,18 @@ def test_negative_padding_that_ends_the_process_in_laxs_gradient():
     exact = jax.grad(lambda x, w: y(x, w).sum(), (0, 1))(x, w)
     assert jnp.array_equal(dx, exact[0])
     assert jnp.array_equal(dw, exact[1])
+
+
+@pytest.mark.parametrize("s", [1, 2])
+def test_a_dilated_input_that_ends_the_process_in_lax(s):
+    x, w = small_integers(0, (2, 4, 2, 3), (2, 4, 3, 2), dtype=np.float64)
+    names = ("NHWC", "HWIO", "NHWC")
+    options = {"window_strides": (1, s), "dimension_numbers": names, "lhs_dilation": (2, 1)}
+    y = jax.jit(lambda x, w: conv_general_dilated(x, w, padding=((0, 0), (2, 2)), **options))(x, w)
+    # A program of its own for the zeros in between.
+    dilated = lax.pad(x, 0.0, [(0, 0, 0), (0, 0, 1), (0, 0, 0), (0, 0, 0)])
+    expected = lax.conv_general_dilated(dilated, w, (1, s), ((0, 0), (2, 2)), dimension_numbers=names)
+    assert jnp.array_equal(y, expected)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "complex64"])
