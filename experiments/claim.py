@@ -76,18 +76,22 @@ def claim_of(module: ModuleType) -> str:
 def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleType, name: str) -> dict:
     """Runs the experiment in its folder, `settings.output`; returns what it wrote to summary.json.
 
-    What a run before this one said of itself goes first, so that one that fails does not show its numbers.
+    What a run before this one said of itself goes first, so that one that fails does not show its numbers; it comes
+    back after a UsageError, before which nothing was done.
 
     Raises:
         UsageError: the folder cannot be written to, or what `run` raises.
     """
-    folder = settings.output
+    folder, before = settings.output, {}
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, "no permission")
-        for file in ("summary.json", "traceback.txt"):
-            (folder / file).unlink(missing_ok=True)
+        for file in (folder / "summary.json", folder / "traceback.txt"):
+            if file.exists():
+                before[file] = file.read_bytes()
+                file.unlink()
     except OSError as error:
         raise UsageError(
             f"output: cannot write to {folder} ({error.strerror}): pass a folder that can be written"
@@ -95,9 +99,13 @@ def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleTyp
     started = time.perf_counter()
     try:
         result = run(settings, folder)
-    except Exception:
-        with contextlib.suppress(OSError):  # there is something in it
-            folder.rmdir()
+    except Exception as error:
+        if isinstance(error, UsageError):
+            for file, content in before.items():
+                file.write_bytes(content)
+        if is_new:
+            with contextlib.suppress(OSError):  # there is something in it
+                folder.rmdir()
         raise
     summary = {
         "name": name,

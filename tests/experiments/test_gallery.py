@@ -123,14 +123,15 @@ def test_what_is_skipped_today_shows_no_number_of_yesterday(experiments, tmp_pat
 
 
 @pytest.mark.parametrize("error", [UsageError("no data"), OSError("disk")])
-def test_a_run_that_fails_takes_away_the_numbers_of_yesterday(error, experiments, tmp_path):
+def test_a_run_that_fails_takes_away_the_numbers_of_yesterday_and_a_mistake_does_not(error, experiments, tmp_path):
     run(Settings(tmp_path, only=("edges",)), Console(file=io.StringIO()))
     sys.modules["experiments.edges"].run = experiment("edges", error).run
     run(Settings(tmp_path, only=("edges",)), Console(file=io.StringIO()))
-    assert not (tmp_path / "edges" / "summary.json").exists()
-    assert (tmp_path / "edges" / "traceback.txt").exists() == isinstance(error, OSError)
+    failed = isinstance(error, OSError)
+    assert (tmp_path / "edges" / "summary.json").exists() != failed
+    assert (tmp_path / "edges" / "traceback.txt").exists() == failed
     run(Settings(tmp_path, only=("patterns",)), Console(file=io.StringIO()))
-    assert '<section id="edges">' not in (tmp_path / "index.html").read_text()
+    assert ('<section id="edges">' not in (tmp_path / "index.html").read_text()) == failed
     sys.modules["experiments.edges"].run = experiment("edges", True).run
     run(Settings(tmp_path, only=("edges",)), Console(file=io.StringIO()))
     assert not (tmp_path / "edges" / "traceback.txt").exists()
@@ -160,6 +161,10 @@ def test_what_goes_wrong_leaves_no_empty_folder(experiments, tmp_path):
     with pytest.raises(UsageError, match="no data"):
         perform(Few(tmp_path), module.run, module, "edges")
     assert (tmp_path / "notes.txt").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UsageError, match="no data"):
+        perform(Few(tmp_path / "mine"), module.run, module, "edges")
+    assert (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize(
