@@ -1,10 +1,13 @@
 """The benchmark runs and its layers are what lax computes; what our layers compile to is what a CPU is good at."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import re
 import sys
 import time
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +78,21 @@ def test_the_limits_count_products_once():
     assert layer.limits("fwd") == (2 * 2 * 2 * 2 * 9 * 3 * 5, 4 * (96 + 40))
     assert layer.limits("all")[0] == 3 * layer.limits("fwd")[0]
     assert jnp.isclose(bench_layers.geometric_mean([2.0, 8.0]), 4.0)
+
+
+def test_every_side_comes_after_every_other_equally_often():
+    made = []
+
+    def call(side):
+        made.append(side)
+        time.sleep(0.003)
+
+    calls = {side: functools.partial(call, side) for side in ("ours", "lax", "torch")}
+    bench_layers.medians(calls, rounds=6)
+    assert len(made) == 7 * 3
+    after = Counter(pair for pair in itertools.pairwise(made[2:]) if pair[0] != pair[1])
+    assert set(after.values()) == {3}
+    assert len(after) == 6
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0, 20 + 1), (0.005, 2 + 1)])
