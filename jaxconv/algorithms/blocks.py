@@ -58,11 +58,11 @@ class Blocks:
 
     def start(self, number):
         """Where a block starts in an array with a row for every position of every image."""
-        return _divided(number, self.parts)[0] * self.together + self._first(number)
+        return self._group_and_part(number)[0] * self.together + self._first(number)
 
     def pixel(self, number):
         """The number of the first pixel of a block's first image."""
-        return _divided(number, self.parts)[0] * (self.images * math.prod(self.window.input_size))
+        return self._group_and_part(number)[0] * (self.images * math.prod(self.window.input_size))
 
     def of(self, a, number):
         """A block of an array with a row for every position of every image."""
@@ -78,7 +78,7 @@ class Blocks:
         """A block's rows, with zeros in those that the block before has as well."""
         if self.together % self.positions == 0:
             return a
-        shared = _divided(number, self.parts)[1] * self.positions - self._first(number)
+        shared = self._group_and_part(number)[1] * self.positions - self._first(number)
         fresh = jnp.arange(self.positions, dtype=jnp.int32) >= shared
         return jnp.where(lax.broadcast_in_dim(fresh, a.shape, (0,)), a, 0)
 
@@ -107,8 +107,12 @@ class Blocks:
         """Where a block starts among the positions of its images."""
         if self.parts == 1:
             return 0
-        part = _divided(number, self.parts)[1]
+        part = self._group_and_part(number)[1]
         return jnp.minimum(part * self.positions, self.together - self.positions)
+
+    def _group_and_part(self, number):
+        """Of which images a block is, in groups of those that are together, and which part of these."""
+        return (number * 0, number) if self.batch == self.images else _divided(number, self.parts)
 
     def reads(self, start, offsets):
         """A function from a block's number to the number of the pixel that every tap of every position reads, or −1."""
@@ -116,10 +120,8 @@ class Blocks:
         if self.parts > 1 and table_bytes > TABLE:
             within = np.arange(self.positions, dtype=np.int32)
             return lambda number: pixels_read(self.window, self._first(number) + within, start, offsets)
-        if table_bytes <= CONSTANT:
-            table = jnp.asarray(pixels_read(self.window, np.arange(self.together, dtype=np.int32), start, offsets))
-        else:
-            table = pixels_read(self.window, jnp.arange(self.together, dtype=jnp.int32), start, offsets)
+        numpy = np if table_bytes <= CONSTANT else jnp
+        table = jnp.asarray(all_pixels_read(self.window, self.images, start, offsets, numpy))
         if self.parts == 1:
             return lambda number: table
         sizes = (self.positions, len(offsets))
@@ -141,28 +143,49 @@ def blocks(window, batch, bytes_per_position, most):
     return Blocks(window, batch, 1, -(-per_image // parts))
 
 
-def pixels_read(window, position, start, offsets):
-    """The pixels, by number, that the taps start + offset of these output positions read, as (positions, taps); or −1.
+def all_pixels_read(window, images, start, offsets, numpy=np):
+    """The pixels, by number, that the taps start + offset read at every output position of so many images; or −1.
 
-    Positions beyond an image's are those of the next one. In NumPy if the positions and the taps are.
+    As (positions, taps), a constant of the program; or with jax.numpy computed by it, from a small table for each axis.
     """
+    index, inside = numpy.arange(images, dtype=np.int32).reshape(-1, *[1] * (window.ndim + 1)), True
+    for axis, n in enumerate(window.input_size):
+        place = np.arange(window.output_size[axis], dtype=np.int32)[:, None]
+        at = _read(window, axis, place, start, offsets)
+        at = at.reshape(*[1] * (axis + 1), place.size, *[1] * (window.ndim - axis - 1), len(offsets))
+        index, inside = index * n + at, inside & ((at >= 0) & (at < n))
+    return _or_outside(index, inside).reshape(-1, len(offsets))
+
+
+def pixels_read(window, position, start, offsets):
+    """The same for these output positions; those beyond an image's are of the next one."""
     places = []
     for size in reversed(window.output_size):
         position, place = _divided(position, size)
         places.insert(0, place[:, None])
     index, inside = position[:, None], True
     for axis, (place, n) in enumerate(zip(places, window.input_size, strict=True)):
-        taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
-        at = place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
+        at = _read(window, axis, place, start, offsets)
         index, inside = index * n + at, inside & (at >= 0) & (at < n)
-    return np.where(inside, index, -1) if isinstance(index, np.ndarray) else jnp.where(inside, index, -1)
+    return _or_outside(index, inside)
+
+
+def _read(window, axis, place, start, offsets):
+    """Where the taps start + offset of the windows at these places of an axis read, as (places, taps)."""
+    taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
+    return place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
+
+
+def _or_outside(index, inside):
+    where = np.where if isinstance(index, np.ndarray) else jnp.where
+    return where(inside, index, -1)
 
 
 def _divided(a, by):
     """(a // by, a % by) of integers that are not negative."""
     if by == 1:
         return a, a * 0
-    if isinstance(a, np.ndarray | np.integer):
+    if isinstance(a, np.integer):
         return divmod(a, by)
     by = lax.full_like(a, by)
     return lax.div(a, by), lax.rem(a, by)

@@ -26,7 +26,7 @@ from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phase
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
-    if _is_vast(x, w):
+    if _is_vast(x.size, w.size, x.shape[0] * math.prod(window.output_size) * w.shape[-1]):
         return xla.conv(x, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
@@ -41,7 +41,7 @@ def conv(x, w, window, groups, precision, dtype):
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
-    if _is_vast(dy, w):
+    if _is_vast(dy.size, w.size, dy.shape[0] * math.prod(window.input_size) * w.shape[-2] * groups):
         return xla.input_grad(dy, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
@@ -61,7 +61,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
-    if _is_vast(x, dy):
+    if _is_vast(x.size, dy.size, window.tap_count * x.shape[-1] // groups * dy.shape[-1]):
         return xla.kernel_grad(x, dy, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(x.shape[-1] // groups, dy.shape[-1], groups):
@@ -80,9 +80,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
 
 
-def _is_vast(*arrays):
-    """Whether int32, in which these algorithms count pixels and elements, is too small for that."""
-    return any(a.size >= 2**31 for a in arrays)
+def _is_vast(*sizes):
+    """Whether int32, in which these algorithms count pixels and elements, is too small for arrays of these sizes."""
+    return max(sizes) >= 2**31
 
 
 def _is_depthwise(inputs, outputs, groups):

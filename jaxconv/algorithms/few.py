@@ -22,16 +22,18 @@ from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 
-# Channels up to which this is the faster form, and bytes of X.
+# Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
 CHANNELS = 12
 BLOCK = 1 << 20
+MARGIN = 1 << 16
 
 
 def suits(x, window):
-    """Whether x has few channels, and x in phases fewer elements than int32 counts."""
+    """Whether x has few channels, and x in phases is not many times as large, nor more than int32 counts."""
     s, reach = window.strides[-1], window.dilation[-1] * (window.window_size[-1] - 1)
     length = window.output_size[-1] + reach // s
-    return x.shape[-1] <= CHANNELS and math.prod(x.shape[:-2]) * s * length * x.shape[-1] < 2**31
+    in_phases = math.prod(x.shape[:-2]) * s * length * x.shape[-1]
+    return x.shape[-1] <= CHANNELS and in_phases < min(2**31, 4 * x.size + MARGIN)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):

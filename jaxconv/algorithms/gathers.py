@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.blocks import CONSTANT, pixels_read
+from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 from jaxconv.algorithms.periods import shifts
 
@@ -32,8 +32,7 @@ def suits(window, channels):
 
 def what_taps_read(x, window, fill=0.0):
     """For every tap i, x[n, s·p + d·i − l, c] as (N, positions, C), or `fill` where that is padding."""
-    positions = np.arange(math.prod(window.output_size), dtype=np.int32)
-    rows = pixels_read(window, positions, (0,) * window.ndim, list(window.taps())).T
+    rows = all_pixels_read(window, 1, (0,) * window.ndim, list(window.taps())).T
     return [_gathered(_flat(x), row, fill) for row in rows]
 
 
@@ -79,14 +78,17 @@ def _flat(a):
 
 def _gathered(a, row, fill):
     """a[:, row], with fill where the row is −1."""
-    index = jnp.asarray(np.maximum(row, 0)[:, None])
+    images, pixels, channels = a.shape
+    # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but one.
+    first = lax.broadcasted_iota(np.int32, (images, len(row)), 0) * np.int32(pixels)
+    index = first + jnp.asarray(np.maximum(row, 0))[None]
     gathered = lax.gather(
-        a,
-        index,
-        lax.GatherDimensionNumbers(offset_dims=(0, 2), collapsed_slice_dims=(1,), start_index_map=(1,)),
-        slice_sizes=(a.shape[0], 1, a.shape[2]),
+        a.reshape(-1, channels),
+        index.reshape(-1, 1),
+        lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
+        slice_sizes=(1, channels),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    )
+    ).reshape(images, len(row), channels)
     if (row >= 0).all():
         return gathered
     inside = lax.broadcast_in_dim(jnp.asarray(row >= 0), gathered.shape, (1,))
@@ -103,6 +105,6 @@ def _read_by(window):
     for move, table in zip(moves, taps_at, strict=True):
         p = v // stride - np.asarray(move).reshape(-1, 1)
         tap = table[tuple(v % stride)]
-        exists = ((p >= 0) & (p < size)).all(0) & (v >= 0).all(0) & (tap < window.tap_count)
+        exists = ((p >= 0) & (p < size)).all(0) & (tap < window.tap_count)
         row = np.ravel_multi_index(tuple(np.where(exists, p, 0)), window.output_size)
         yield np.where(exists, row, -1).astype(np.int32), np.where(exists, tap, window.tap_count)

@@ -207,13 +207,50 @@ def test_convolution_algorithms_on_normal_numbers(form, groups, shape, kernel):
 @pytest.mark.parametrize("form", FORMS)
 def test_crops_beyond_the_input(low, form):
     # More is cropped on one side than the input has, and padding on the other side makes up for it.
-    for stride in (1, 3):
-        window = conv_window((5,), (2,), strides=stride, dilation=2, padding=[(low, 4 - low)])
-        x, w, dy = small_integers(0, (2, 5, 2), (2, 2, 3), (2, *window.output_size, 3))
+    for spatial, kernel, stride, dilation in (
+        ((5,), (2,), 1, 2),
+        ((5,), (2,), 3, 2),
+        ((5, 4), (2, 3), 1, 1),
+        ((5, 4), (2, 3), (1, 3), 1),
+    ):
+        padding = [(low, 4 - low), (1, 0)][: len(spatial)]
+        window = conv_window(spatial, kernel, strides=stride, dilation=dilation, padding=padding)
+        x, w, dy = small_integers(0, (2, *spatial, 2), (*kernel, 2, 3), (2, *window.output_size, 3))
         a, b = operands(form, x, w, dy)
         expected = brute_force(form, x, w, dy, window, 1)
-        assert np.array_equal(getattr(xla, form)(a, b, window, 1, None, jnp.float32), expected)
         assert np.array_equal(getattr(reference, form)(a, b, window, 1, None, jnp.float32), expected)
+        for (name, of), (function, is_for) in CONV_ALGORITHMS.items():
+            if of == form and is_for(window, 1):
+                assert np.array_equal(function(a, b, window, 1, None, jnp.float32), expected), name
+
+
+# Axes (window size, stride, dilation, pads, output size): the last of each has two taps, and its dy no padding.
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [(4, 1, 2, (2, 3), 1), (2, 2, 1, (1, 1), 6)],
+        [(3, 1, 2, (1, 2), 2), (2, 2, 1, (1, 1), 4)],
+        [(4, 2, 1, (2, 2), 2), (2, 2, 1, (1, 1), 3)],
+        [(4, 2, 1, (3, 2), 2), (1, 1, 1, (0, 0), 1), (2, 2, 1, (1, 1), 4)],
+    ],
+)
+def test_an_input_gradient_that_ends_the_process_in_xla(axes):
+    sizes = [s * (p - 1) + d * (r - 1) + 1 - low - high for r, s, d, (low, high), p in axes]
+    kernel, strides, dilation, padding, _ = zip(*axes, strict=True)
+    options = {"strides": strides, "dilation": dilation, "padding": padding}
+    window = conv_window(sizes, kernel, **options)
+    w, dy = small_integers(0, (*kernel, 2, 3), (2, *window.output_size, 3))
+    call = jax.jit(lambda dy, w: xla.input_grad(dy, w, window, 1, None, jnp.float32))
+    barrier = "optimization_barrier"
+    assert barrier in str(jax.make_jaxpr(call)(dy, w))
+    x = jnp.zeros((2, *window.input_size, 2), jnp.float32)
+    assert np.array_equal(call(dy, w), brute_force("input_grad", x, w, dy, window, 1))
+    # With a dy that has as many pixels as w has taps, and with groups, XLA leaves the operands where they are.
+    many = conv_window([n + 4 * s for n, s in zip(sizes, strides, strict=True)], kernel, **options)
+    for other, groups in ((many, 1), (window, 2)):
+        w, dy = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((*kernel, 2, 4), (2, *other.output_size, 4)))
+        jaxpr = jax.make_jaxpr(lambda dy, w, a=other, g=groups: xla.input_grad(dy, w, a, g, None, jnp.float32))(dy, w)
+        assert barrier not in str(jaxpr)
 
 
 def test_four_spatial_axes_on_every_platform():
@@ -367,11 +404,34 @@ def test_arrays_of_more_elements_than_int32_counts_are_xlas(form, channels, grou
     assert (by_cpu == by_xla) == is_vast
 
 
-def test_few_channels_whose_phases_int32_does_not_count_are_not_few():
-    # x and dy have fewer than 2**31 elements, x padded and in phases has more.
-    for batch, expected in ((3566, False), (64, True)):
-        window = conv_window((224, 224), (7, 7), strides=2, padding=3)
-        assert few.suits(jax.ShapeDtypeStruct((batch, 224, 224, 12), jnp.bfloat16), window) == expected
+@pytest.mark.parametrize("form", FORMS)
+def test_a_result_of_more_elements_than_int32_counts_is_xlas(form):
+    # Whatever the operands are, as where one pixel of dy is spread over a large x.
+    shapes, kernel, options = {
+        "conv": (((64, 1, 1, 1), (1, 1, 1, 1)), (1, 1), {"padding": ((4096, 4096),) * 2}),
+        "input_grad": (((2, 1, 1, 1), (2**15, 2**15, 1, 1)), (2**15, 2**15), {}),
+        "kernel_grad": (((1, 2**14, 2**14, 1), (1, 1, 1, 8)), (2**14, 2**14), {}),
+    }[form]
+    size = (1, 1) if form == "conv" else kernel
+    window = conv_window(size, kernel, **options)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    by_cpu, by_xla = (
+        str(jax.make_jaxpr(lambda a, b, f=getattr(module, form): f(a, b, window, 1, None, jnp.float32))(*arrays))
+        for module in (cpu, xla)
+    )
+    assert by_cpu == by_xla
+
+
+def test_few_channels_whose_phases_are_many_elements_are_not_few():
+    # x and dy have fewer than 2**31 elements, x padded and in phases has more; or a thousand times those of x.
+    for shape, kernel, options, expected in (
+        ((3566, 224, 224, 12), (7, 7), {"strides": 2, "padding": 3}, False),
+        ((64, 224, 224, 12), (7, 7), {"strides": 2, "padding": 3}, True),
+        ((1, 32768, 8, 12), (1, 2), {"strides": (1000, 1), "padding": ((0, 0), (4096, 4096))}, False),
+        ((1, 2, 2, 1), (3, 3), {"padding": 2}, True),
+    ):
+        window = conv_window(shape[1:-1], kernel, **options)
+        assert few.suits(jax.ShapeDtypeStruct(shape, jnp.bfloat16), window) == expected
 
 
 def test_large_kernels_stay_small_programs():
