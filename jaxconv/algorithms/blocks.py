@@ -84,21 +84,27 @@ class Blocks:
 
     def rows(self, x, start, offsets):
         """A function from a block's number to what the taps start + offset read there, as (positions, taps·C)."""
-        pixels, channels = x.reshape(-1, x.shape[-1]), x.shape[-1]
+        channels = x.shape[-1]
         is_padded = any(pad > 0 for pads in self.window.padding for pad in pads)
         reads = self.reads(start, offsets)
+        # Of one channel, without that axis: XLA would make a copy of such an x with another layout.
+        pixels, sizes = (x.reshape(-1), (1,)) if channels == 1 else (x.reshape(-1, channels), (1, channels))
+        numbers = lax.GatherDimensionNumbers(
+            offset_dims=tuple(range(1, len(sizes))), collapsed_slice_dims=(0,), start_index_map=(0,)
+        )
 
         def of(number):
             index = reads(number).reshape(-1, 1)
             rows = lax.gather(
                 pixels,
-                jnp.maximum(index, 0) + self.pixel(number),
-                lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
-                slice_sizes=(1, channels),
+                lax.max(index, lax.full_like(index, 0)) + self.pixel(number),
+                numbers,
+                slice_sizes=sizes,
                 mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
             )
             if is_padded:
-                rows = jnp.where(lax.broadcast_in_dim(index >= 0, rows.shape, (0, 1)), rows, 0)
+                inside = lax.ge(index, lax.full_like(index, 0)).reshape(-1)
+                rows = lax.select(lax.broadcast_in_dim(inside, rows.shape, (0,)), rows, lax.full_like(rows, 0))
             return rows.reshape(self.positions, -1)
 
         return of

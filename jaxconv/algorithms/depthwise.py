@@ -17,6 +17,7 @@ Why not lax's own form: XLA:CPU runs a depthwise convolution one channel at a ti
 nest. Figures in experiments/README.md.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -44,9 +45,10 @@ def conv(x, w, window, groups, precision, dtype):
     if kernels == 1 and gathers.suits(window, groups):
         w = w.reshape(-1, groups)
         terms = [
-            term.astype(w.dtype) * _spread(w[i], term.shape) for i, term in enumerate(gathers.what_taps_read(x, window))
+            lax.mul(term.astype(w.dtype), _spread(at(w, (i,)), term.shape))
+            for i, term in enumerate(gathers.what_taps_read(x, window))
         ]
-        return sum(terms[1:], terms[0]).astype(dtype).reshape(x.shape[0], *window.output_size, groups)
+        return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, groups)
     view = tap_views(x, window, 0)
 
     def add(y, tap):

@@ -10,6 +10,7 @@ The forward of max pooling with its winner is not here: it needs every element t
 gathers. Figures in experiments/README.md.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -40,14 +41,14 @@ def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     wide = accumulator(x.dtype)
     terms = [term.astype(wide) for term in what_taps_read(x, window)]
-    return sum(terms[1:], terms[0]).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
+    return functools.reduce(lax.add, terms).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     wide = accumulator(dy.dtype)
     terms = [_gathered(_flat(dy), row, 0).astype(wide) for row, _ in _read_by(window)]
-    return sum(terms[1:], terms[0]).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+    return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
 def extremum_value(x, window, largest):
@@ -68,7 +69,7 @@ def extremum_grad(dy, tap, window):
         winner = _gathered(_flat(tap), row, 0)
         own = lax.broadcast_in_dim(jnp.asarray(taps, tap_dtype(window)), winner.shape, (1,))
         terms.append(jnp.where(winner == own, _gathered(_flat(dy), row, 0), 0).astype(wide))
-    return sum(terms[1:], terms[0]).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+    return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
 def _flat(a):
@@ -79,20 +80,23 @@ def _flat(a):
 def _gathered(a, row, fill):
     """a[:, row], with fill where the row is −1."""
     images, pixels, channels = a.shape
-    # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but one.
-    first = lax.broadcasted_iota(np.int32, (images, len(row)), 0) * np.int32(pixels)
-    index = first + jnp.asarray(np.maximum(row, 0))[None]
+    index = lax.broadcast_in_dim(np.maximum(row, 0), (images, len(row), 1), (1,))
+    if images > 1:
+        # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but
+        # one.
+        index = lax.add(index, lax.mul(lax.broadcasted_iota(np.int32, index.shape, 0), lax.full_like(index, pixels)))
     gathered = lax.gather(
-        a.reshape(-1, channels),
-        index.reshape(-1, 1),
+        lax.reshape(a, (images * pixels, channels)),
+        lax.reshape(index, (images * len(row), 1)),
         lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
         slice_sizes=(1, channels),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    ).reshape(images, len(row), channels)
+    )
+    gathered = lax.reshape(gathered, (images, len(row), channels))
     if (row >= 0).all():
         return gathered
-    inside = lax.broadcast_in_dim(jnp.asarray(row >= 0), gathered.shape, (1,))
-    return jnp.where(inside, gathered, jnp.asarray(fill, a.dtype))
+    inside = lax.broadcast_in_dim(row >= 0, gathered.shape, (1,))
+    return lax.select(inside, gathered, lax.full_like(gathered, fill))
 
 
 def _read_by(window):
