@@ -325,14 +325,14 @@ def verify(layer: Layer) -> float:
     return float(max(jax.tree.leaves(errors)))
 
 
-SHORT = 2e-3
+# Below the first, in seconds, a time differs by a tenth from one call to the next; so long a side runs before a timing.
+SHORT, WARM = 2e-3, 1e-2
 
 
 def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict[str, float]:
     """Median seconds of every call, in rounds of all; a slow one leaves the rounds after `seconds`, but has three.
 
-    Where the fastest takes less than `SHORT` seconds, which differ by a tenth from one call to the next, there are ten
-    times as many rounds.
+    Where the fastest takes less than `SHORT` seconds there are ten times as many rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     # One that comes after PyTorch finds its caches and cores in another state. In these rounds, of three sides, each
@@ -346,7 +346,10 @@ def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict
         for name, call in orders[number % len(orders)]:
             if number > 3 and sum(times[name]) > seconds:
                 continue
-            time.sleep(0.01)  # PyTorch's threads go on spinning for a while
+            # As in a program that does nothing else: the other sides' threads have come to rest, its own are awake.
+            warm = time.perf_counter()
+            while number and time.perf_counter() - warm < WARM:
+                jax.block_until_ready(call())
             started = time.perf_counter()
             jax.block_until_ready(call())
             if number:  # the first round warms up

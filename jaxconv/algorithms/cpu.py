@@ -7,7 +7,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
     conv in 1-D and 2-D            xla         what its library is for
-      in 2-D where it is slow      im2col      a matrix product over all taps side by side, a block at a time
+      in 2-D where that is slow    im2col      a matrix product over all taps side by side, a block at a time
     conv in 3-D and more           im2col
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
@@ -21,7 +21,12 @@ The measured factors stand in experiments/README.md.
 
 import math
 
+import jaxlib.version
+
 from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phases, products, xla
+
+# Whether XLA has the convolutions that came with jaxlib 0.11: in two dimensions at the speed of a matrix product.
+HAS_FAST_CONVOLUTIONS = tuple(map(int, jaxlib.version.__version__.split(".")[:2])) >= (0, 11)
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -72,8 +77,10 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     # The convolution wins where the matrix product would be narrow, and where there is so little to do that starting it
     # is what counts.
     is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256
-    products_in_all = math.prod(dy.shape) * window.tap_count * x.shape[-1]
-    if window.ndim == 1 or window.ndim == 2 and (is_narrow or products_in_all < 2**20):
+    is_small = math.prod(dy.shape) * window.tap_count * x.shape[-1] < 2**20
+    if window.ndim == 1 or window.ndim == 2 and (is_narrow or is_small):
+        return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
+    if HAS_FAST_CONVOLUTIONS and window.ndim == 2 and 1 < x.shape[-1] <= few.CHANNELS:
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     if few.suits(x, window):
         return few.kernel_grad(x, dy, window, groups, precision, dtype)
@@ -91,9 +98,10 @@ def _is_depthwise(inputs, outputs, groups):
 
 
 def _is_slow_in_xla(a, w, positions):
-    """Whether XLA's convolution of a with w, two-dimensional, runs at half the speed of a matrix product."""
+    """Whether XLA's convolution of a with w, two-dimensional, is slower than im2col's."""
     inputs, outputs = w.shape[-2:]
-    products_in_all = a.shape[0] * math.prod(positions) * math.prod(w.shape)
-    return (
-        len(positions) == 2 and min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64 and products_in_all >= 2**26
-    )
+    if len(positions) != 2 or a.shape[0] * math.prod(positions) * math.prod(w.shape) < 2**26:
+        return False
+    if HAS_FAST_CONVOLUTIONS:  # but for images of few positions
+        return min(inputs, outputs) >= 256 and math.prod(positions) <= 256
+    return min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.blocks import blocks, made_apart
 from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
@@ -49,9 +49,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     reads = all_blocks.reads((0,) * outer.ndim, list(outer.taps()))
     dy = dy.reshape(-1, row, k)
 
-    def product(number):
+    def lines(number):
+        """What the taps read in a block, as (taps of the outer axes, taps of the innermost, C, rows, positions)."""
         index = reads(number)
-        # (taps of the outer axes, taps of the innermost, C, rows)
         line = (jnp.maximum(index, 0) + all_blocks.pixel(number)).T[:, None, None]
         channel = np.arange(channels, dtype=np.int32)[:, None] * (x.shape[1] * x.shape[2])
         at = line * x.shape[2] + (channel + starts[:, None, None])[None]
@@ -65,8 +65,11 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         if any(pad > 0 for pads in outer.padding for pad in pads):
             inside = lax.broadcast_in_dim(index.T >= 0, gathered.shape, (0, 3))
             gathered = jnp.where(inside, gathered, 0)
+        return gathered.astype(wide)
+
+    def product(number):
         dy_block = all_blocks.once(all_blocks.of(dy, number), number).reshape(-1, k).astype(wide)
-        rows = gathered.reshape(-1, dy_block.shape[0]).astype(wide)
+        rows = made_apart(lines, number).reshape(-1, dy_block.shape[0])
         return jnp.matmul(rows, dy_block, precision=precision, preferred_element_type=wide)
 
     if all_blocks.count == 1:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read
+from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read, rows_of
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 from jaxconv.algorithms.periods import shifts
 
@@ -85,13 +85,7 @@ def _gathered(a, row, fill):
         # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but
         # one.
         index = lax.add(index, lax.mul(lax.broadcasted_iota(np.int32, index.shape, 0), lax.full_like(index, pixels)))
-    gathered = lax.gather(
-        lax.reshape(a, (images * pixels, channels)),
-        lax.reshape(index, (images * len(row), 1)),
-        lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0,)),
-        slice_sizes=(1, channels),
-        mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-    )
+    gathered = rows_of(lax.reshape(a, (images * pixels, channels)), lax.reshape(index, (images * len(row), 1)))
     gathered = lax.reshape(gathered, (images, len(row), channels))
     if (row >= 0).all():
         return gathered

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.blocks import blocks, made_apart
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.views import over_taps
 
@@ -53,8 +53,8 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
 
     def product(number):
         contracted = (((1,), (axis,)), ((), ()))
-        y = lax.dot_general(rows(number).astype(wide), w, contracted, precision=precision, preferred_element_type=wide)
-        return y.astype(dtype)
+        x_block = made_apart(lambda number: rows(number).astype(wide), number).reshape(all_blocks.positions, -1)
+        return lax.dot_general(x_block, w, contracted, precision=precision, preferred_element_type=wide).astype(dtype)
 
     if all_blocks.count == 1:
         y = product(np.int32(0))
@@ -79,7 +79,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         def product(number):
             # Narrow dtypes are widened here, in the cache: the product would do it in arrays of its own.
             dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            dy_block, x_block = lax.optimization_barrier(dy_block.T), rows(number).astype(wide)
+            x_block = made_apart(lambda number: rows(number).astype(wide), number).reshape(all_blocks.positions, -1)
+            dy_block = lax.optimization_barrier(dy_block.T)
             return jnp.matmul(dy_block, x_block, precision=precision, preferred_element_type=wide)
 
         if all_blocks.count == 1:

@@ -1,6 +1,7 @@
 """Every algorithm computes the formulas: exactly on small integers, closely on random numbers."""
 
 import random
+import re
 
 import jax
 import jax.numpy as jnp
@@ -390,17 +391,57 @@ def test_adaptive_pooling_to_many_sizes_stays_a_small_program():
             assert len(jax.jit(function).lower(a).as_text().splitlines()) < 1500
 
 
+def traced_by(modules, form, window, groups, *arrays):
+    return [
+        str(jax.make_jaxpr(lambda a, b, f=getattr(m, form): f(a, b, window, groups, None, jnp.float32))(*arrays))
+        for m in modules
+    ]
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+@pytest.mark.parametrize(
+    ("size", "channels", "by_xla"),
+    [  # on which XLA: the one with slow convolutions in two dimensions, or the other
+        (28, 16, {False, True}),
+        (28, 64, {True}),
+        (28, 256, {True}),
+        (14, 256, set()),
+    ],
+)
+@pytest.mark.parametrize("form", ["conv", "input_grad"])
+def test_convolutions_are_xlas_where_that_is_faster(form, size, channels, by_xla, is_fast, monkeypatch):
+    monkeypatch.setattr(cpu, "HAS_FAST_CONVOLUTIONS", is_fast)
+    window = conv_window((size, size), (3, 3), padding="SAME")
+    shapes = (16, size, size, channels), (3, 3, channels, channels), (16, size, size, channels)
+    arrays = operands(form, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    chosen, xlas, im2cols = traced_by((cpu, xla, im2col), form, window, 1, *arrays)
+    assert chosen == (xlas if is_fast in by_xla else im2cols)
+    assert xlas != im2cols
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_windows_read_is_made_by_whole_rows(form, batch):
+    # In the shape that the product takes, XLA would make it element by element.
+    window = conv_window((16, 16), (3, 3), padding="SAME")
+    shapes = (batch, 16, 16, 48), (3, 3, 48, 64), (batch, 16, 16, 64)
+    a, b = operands(form, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    channels = 64 if form == "input_grad" else 48
+    call = jax.jit(lambda a, b: getattr(im2col, form)(a, b, window, 1, None, jnp.float32))
+    program = call.lower(a, b).compile().as_text()
+    gathers = re.findall(r"%(\S*select\S*) = f32\[(\d+),(\d+)\]\S* fusion\(", program)
+    assert [int(columns) for _, _, columns in gathers] == [channels]
+    assert " conditional(" in program
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("channels", "groups", "is_vast"), [(256, 1, False), (2048, 1, True), (2048, 2048, True)])
 def test_arrays_of_more_elements_than_int32_counts_are_xlas(form, channels, groups, is_vast):
     # The other algorithms would count their pixels and elements in int32, and read others than those.
-    window = conv_window((128, 64), (3, 3), padding="SAME")
-    shapes = (128, 128, 64, channels), (3, 3, channels // groups, channels), (128, 128, 64, channels)
+    window = conv_window((16, 16), (3, 3), padding="SAME")
+    shapes = (4096, 16, 16, channels), (3, 3, channels // groups, channels), (4096, 16, 16, channels)
     arrays = operands(form, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
-    by_cpu, by_xla = (
-        str(jax.make_jaxpr(lambda a, b, f=getattr(module, form): f(a, b, window, groups, None, jnp.float32))(*arrays))
-        for module in (cpu, xla)
-    )
+    by_cpu, by_xla = traced_by((cpu, xla), form, window, groups, *arrays)
     assert (by_cpu == by_xla) == is_vast
 
 
@@ -415,10 +456,7 @@ def test_a_result_of_more_elements_than_int32_counts_is_xlas(form):
     size = (1, 1) if form == "conv" else kernel
     window = conv_window(size, kernel, **options)
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    by_cpu, by_xla = (
-        str(jax.make_jaxpr(lambda a, b, f=getattr(module, form): f(a, b, window, 1, None, jnp.float32))(*arrays))
-        for module in (cpu, xla)
-    )
+    by_cpu, by_xla = traced_by((cpu, xla), form, window, 1, *arrays)
     assert by_cpu == by_xla
 
 

@@ -80,7 +80,8 @@ def test_the_limits_count_products_once():
     assert jnp.isclose(bench_layers.geometric_mean([2.0, 8.0]), 4.0)
 
 
-def test_every_side_comes_after_every_other_equally_often():
+def test_every_side_comes_after_every_other_equally_often(monkeypatch):
+    monkeypatch.setattr(bench_layers, "WARM", 0)
     made = []
 
     def call(side):
@@ -96,7 +97,8 @@ def test_every_side_comes_after_every_other_equally_often():
 
 
 @pytest.mark.parametrize(("seconds", "calls"), [(0, 20 + 1), (0.005, 2 + 1)])
-def test_short_calls_have_more_rounds(seconds, calls):
+def test_short_calls_have_more_rounds(monkeypatch, seconds, calls):
+    monkeypatch.setattr(bench_layers, "WARM", 0)
     made = []
 
     def call():
@@ -105,3 +107,17 @@ def test_short_calls_have_more_rounds(seconds, calls):
 
     assert bench_layers.medians({"ours": call}, rounds=2)["ours"] >= seconds
     assert len(made) == calls
+
+
+def test_a_side_runs_for_a_while_before_it_is_timed(monkeypatch):
+    monkeypatch.setattr(bench_layers, "WARM", 0.02)
+    waits = []
+
+    def call():
+        waits.append(time.perf_counter())
+        time.sleep(0.004)
+
+    bench_layers.medians({"ours": call}, rounds=2)
+    # One call in the first round, which is not timed; in the two others as many as take 20 ms, and the timed one.
+    assert 1 + 2 * (1 + 1) <= len(waits) <= 1 + 2 * (5 + 1)
+    assert waits[-1] - waits[1] >= 2 * 0.02
