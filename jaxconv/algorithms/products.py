@@ -13,6 +13,10 @@ from jax import lax
 
 from jaxconv.algorithms.views import tap_views
 
+# Channels, of x or of dy, up to which dW is a product over the leading axis of two matrices. Over several axes, XLA:CPU
+# transposes X first: that makes a wide product faster, and takes longer than a narrow one.
+NARROW = 64
+
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_c x[n, s·p − l, c] · w[c,k]."""
@@ -35,8 +39,11 @@ def input_grad(dy, w, window, groups, precision, dtype):
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[c,k] = sum_{n,p} x[n, s·p − l, c] · dy[n,p,k]."""
     assert groups == 1 == window.tap_count
-    positions = range(window.ndim + 1)
-    dw = _product(_read(x, window), dy, (positions, positions), precision, dtype)
+    x = _read(x, window)
+    if min(x.shape[-1], dy.shape[-1]) <= NARROW:
+        x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    positions = range(x.ndim - 1)
+    dw = _product(x, dy, (positions, positions), precision, dtype)
     return dw.reshape(*window.window_size, *dw.shape)
 
 

@@ -76,6 +76,7 @@ CUT = [
     (gathers, "TERMS", 1),
     (grouped, "WIDTH", 1),
     (im2col, "BLOCK", 100),
+    (products, "NARROW", 0),
     (im2col, "TAPS", 2),
     (few, "BLOCK", 100),
     (blocks, "CONSTANT", 200),
