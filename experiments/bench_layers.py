@@ -8,8 +8,8 @@ medians; the geometric means leave out the guards, layers that XLA and PyTorch a
 A layer's floor is the longer of its arithmetic at the rate of the machine's matrix product and its arrays at the
 machine's rate of copying, both measured in the same run; "of limit" is that floor over our time.
 
-XLA takes the memory of every result afresh from the system, and on a CPU mapping it can take longer than computing it.
-`--memory kept` has the C library keep what is freed, for all sides, so that the computation itself is compared.
+XLA takes the memory of every result afresh from the system, and mapping it, 4 kB at a time, can take longer than
+computing it. In huge pages it does not: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment (Linux, glibc 2.35).
 
     python -m experiments.bench_layers --output runs/bench
     python -m experiments.bench_layers --only depthwise --family
@@ -41,7 +41,6 @@ from rich.table import Column, Table
 import jaxconv
 from jaxconv.verification.cases import Case, all_cases
 
-KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**28)}
 PARTS = {"fwd": (), "dx": (0,), "dw": (1,)}
 
 
@@ -58,8 +57,6 @@ class Settings:
     """Further sizes, windows, groups and dtypes of the same ops, in place of the table's layers."""
     others: bool = False
     """The other ops (activations, norms, losses) against autodiff, in place of the table's layers."""
-    memory: Literal["fresh", "kept"] = "fresh"
-    """fresh: as JAX comes; kept: freed memory is kept and used again (glibc)."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Write bench_layers.json, .md (the README's table) and .png (its chart) there."""
 
@@ -392,6 +389,11 @@ def time_part(layer: Layer, part: str, rounds: int) -> dict:
     return result
 
 
+def tunables() -> str:
+    """What the C library was told of its memory, if anything."""
+    return f", GLIBC_TUNABLES={os.environ['GLIBC_TUNABLES']}" if "GLIBC_TUNABLES" in os.environ else ""
+
+
 def machine_limits() -> dict[str, float]:
     """The machine's rates, floating point operations and bytes copied per second: the best of a few."""
     a = jnp.ones((2048, 2048), jnp.float32)
@@ -484,11 +486,6 @@ def table_of(results: list[dict], limits: dict[str, float]) -> Table:
 def main() -> int:
     """The command; returns its exit status."""
     settings = tyro.cli(Settings, prog="python -m experiments.bench_layers", description=__doc__)
-    if settings.memory == "kept" and any(os.environ.get(name) != value for name, value in KEPT.items()):
-        # The C library reads these once, at its start.
-        os.execve(
-            sys.executable, [sys.executable, "-m", "experiments.bench_layers", *sys.argv[1:]], {**os.environ, **KEPT}
-        )
     console = Console(width=None if sys.stdout.isatty() else 180)
     layers = [layer for layer in (FAMILY if settings.family else LAYERS) if settings.only in layer.name]
     cases = other_layers(settings.only) if settings.others else []
@@ -522,7 +519,7 @@ def main() -> int:
 
         torch = f", torch {torch_module.__version__.split('+')[0]}"
     where = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, Python {platform.python_version()}"
-    where += f", jax {jax.__version__}{torch}, memory {settings.memory}"
+    where += f", jax {jax.__version__}{torch}{tunables()}"
     console.print(
         f"geometric means of {len(counted)}, without guards: lax/ours {means['lax']:.2f}, torch/ours "
         f"{means['torch']:.2f}\nmachine: {limits['flop_per_s'] / 1e9:.0f} GFLOP/s in a matrix product, "

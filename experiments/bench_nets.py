@@ -34,14 +34,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import jaxconv
-from experiments.bench_layers import geometric_mean, medians
+from experiments.bench_layers import geometric_mean, medians, tunables
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Time training steps with our ops against Flax's and PyTorch's, side by side."""
 
-    rounds: int = 7
+    rounds: int = 12
     """Steps per net and side; the median counts."""
     only: str = ""
     """Run the nets whose name contains this."""
@@ -374,7 +374,7 @@ def main() -> int:
         side: geometric_mean(r[f"{side}_ratio"] for r in results if f"{side}_ratio" in r) for side in ("flax", "torch")
     }
     where = f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}, Python {platform.python_version()}"
-    where += f", jax {jax.__version__}"
+    where += f", jax {jax.__version__}{tunables()}"
     console.print(
         f"geometric means: Flax/ours {means['flax']:.2f}, torch/ours {means['torch']:.2f} ({where})", soft_wrap=True
     )
