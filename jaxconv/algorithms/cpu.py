@@ -13,7 +13,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
-      narrow, small, or in 1-D     canonical   a convolution
+      narrow, small, or in 1-D     canonical   a convolution; with jaxlib 0.11 also of few input channels in 2-D
     arrays of 2**31 elements       xla         the others count in int32
 
 The measured factors stand in experiments/README.md.
