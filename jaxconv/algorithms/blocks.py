@@ -9,12 +9,14 @@ need a padded copy of x.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxconv._arguments import varying_alike
 from jaxconv.geometry import Window
@@ -59,29 +61,28 @@ class Blocks:
 
     def start(self, number):
         """Where a block starts in an array with a row for every position of every image."""
-        return self._group_and_part(number)[0] * self.together + self._first(number)
+        return _plus(self._of_group(number, self.together), self._first(number))
 
     def pixel(self, number):
         """The number of the first pixel of a block's first image."""
-        return self._group_and_part(number)[0] * (self.images * math.prod(self.window.input_size))
+        return self._of_group(number, self.images * math.prod(self.window.input_size))
 
     def of(self, a, number):
         """A block of an array with a row for every position of every image."""
-        starts = (self.start(number), *[jnp.int32(0)] * (a.ndim - 1))
-        return lax.dynamic_slice(a, starts, (self.positions, *a.shape[1:]), allow_negative_indices=False)
+        return _sliced(a, self.start(number), self.positions)
 
     def put(self, a, block, number):
         """The array with this block."""
-        starts = (self.start(number), *[jnp.int32(0)] * (a.ndim - 1))
+        starts = (self.start(number), *[np.int32(0)] * (a.ndim - 1))
         return lax.dynamic_update_slice(a, block, starts, allow_negative_indices=False)
 
     def once(self, a, number):
         """A block's rows, with zeros in those that the block before has as well."""
         if self.together % self.positions == 0:
             return a
-        shared = self._group_and_part(number)[1] * self.positions - self._first(number)
-        fresh = jnp.arange(self.positions, dtype=jnp.int32) >= shared
-        return jnp.where(lax.broadcast_in_dim(fresh, a.shape, (0,)), a, 0)
+        shared = lax.sub(lax.mul(self._part(number), np.int32(self.positions)), self._first(number))
+        place = lax.broadcasted_iota(np.int32, a.shape, 0)
+        return lax.select(lax.ge(place, lax.broadcast(shared, a.shape)), a, lax.full_like(a, 0))
 
     def rows(self, x, start, offsets):
         """A function from a block's number to what the taps start + offset read there, as (positions·taps, C)."""
@@ -93,63 +94,71 @@ class Blocks:
 
         def of(number):
             index = reads(number).reshape(-1, 1)
-            rows = rows_of(pixels, lax.max(index, lax.full_like(index, 0)) + self.pixel(number))
-            if is_padded:
-                inside = lax.ge(index, lax.full_like(index, 0)).reshape(-1)
-                rows = lax.select(lax.broadcast_in_dim(inside, rows.shape, (0,)), rows, lax.full_like(rows, 0))
-            return rows.reshape(-1, channels)
+            if not is_padded:
+                return rows_of(pixels, _plus(self.pixel(number), index)).reshape(-1, channels)
+            zeros = lax.full_like(index, 0)
+            rows = rows_of(pixels, _plus(self.pixel(number), lax.max(index, zeros))).reshape(-1, channels)
+            inside = lax.broadcast_in_dim(lax.ge(index, zeros), rows.shape, (0, 1))
+            return lax.select(inside, rows, lax.full_like(rows, 0))
 
         return of
+
+    def reads(self, start, offsets):
+        """A function from a block's number to the number of the pixel that every tap of every position reads.
+
+        A negative number where that is padding.
+        """
+        table_bytes = 4 * self.together * len(offsets)
+        if self.parts > 1 and table_bytes > TABLE:
+            within = np.arange(self.positions, dtype=np.int32)
+            return lambda number: pixels_read(self.window, _plus(self._first(number), within), start, offsets)
+        table = all_pixels_read(self.window, self.images, start, offsets, table_bytes <= CONSTANT)
+        if self.parts == 1:
+            return lambda number: table
+        return lambda number: _sliced(table, self._first(number), self.positions)
 
     def _first(self, number):
         """Where a block starts among the positions of its images."""
         if self.parts == 1:
             return 0
-        part = self._group_and_part(number)[1]
-        return jnp.minimum(part * self.positions, self.together - self.positions)
+        first = lax.mul(self._part(number), np.int32(self.positions))
+        last = self.together - self.positions
+        return first if self.together % self.positions == 0 else lax.min(first, np.int32(last))
 
-    def _group_and_part(self, number):
-        """Of which images a block is, in groups of those that are together, and which part of these."""
-        return (number * 0, number) if self.batch == self.images else _divided(number, self.parts)
+    def _part(self, number):
+        """Which part of its images' positions a block is."""
+        return number if self.batch == self.images else lax.rem(number, np.int32(self.parts))
 
-    def reads(self, start, offsets):
-        """A function from a block's number to the number of the pixel that every tap of every position reads, or −1."""
-        table_bytes = 4 * self.together * len(offsets)
-        if self.parts > 1 and table_bytes > TABLE:
-            within = np.arange(self.positions, dtype=np.int32)
-            return lambda number: pixels_read(self.window, self._first(number) + within, start, offsets)
-        numpy = np if table_bytes <= CONSTANT else jnp
-        table = jnp.asarray(all_pixels_read(self.window, self.images, start, offsets, numpy))
-        if self.parts == 1:
-            return lambda number: table
-        sizes = (self.positions, len(offsets))
-        return lambda number: lax.dynamic_slice(
-            table, (self._first(number), jnp.int32(0)), sizes, allow_negative_indices=False
-        )
+    def _of_group(self, number, size):
+        """This size times the number of the group of images that a block belongs to."""
+        if self.batch == self.images:
+            return 0
+        group = number if self.parts == 1 else lax.div(number, np.int32(self.parts))
+        return lax.mul(group, np.int32(size))
 
 
 def rows_of(a, index):
-    """a[index[:, 0]], for an index within a's bounds."""
+    """a[index[..., 0]], for an index within a's bounds."""
+    batch = index.ndim - 1
     return lax.gather(
         a,
         index,
         lax.GatherDimensionNumbers(
-            offset_dims=tuple(range(1, a.ndim)), collapsed_slice_dims=(0,), start_index_map=(0,)
+            offset_dims=tuple(range(batch, batch + a.ndim - 1)), collapsed_slice_dims=(0,), start_index_map=(0,)
         ),
         slice_sizes=(1, *a.shape[1:]),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
 
 
-def made_apart(function, number):
-    """function(number), an array, for an operation that takes it in another shape.
+def made_apart(function, *arguments):
+    """function(*arguments), an array, for an operation that takes it in another shape.
 
-    XLA:CPU would make it in that shape, element by element; the result of a conditional it makes as it is, by whole
-    rows: three times as fast. (The condition always holds, which XLA does not see.)
+    XLA:CPU would make it in that shape, element by element; the result of a call that is not inlined it makes as it is,
+    by whole rows: three times as fast.
     """
-    rows = jax.eval_shape(function, number)
-    zeros = lambda _: varying_alike(jnp.zeros(rows.shape, rows.dtype), rows)[0]  # noqa: E731
-    return lax.cond(lax.optimization_barrier(number) >= 0, function, zeros, number)
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(function)(*arguments)
 
 
 def blocks(window, batch, bytes_per_position, most):
@@ -165,52 +174,67 @@ def blocks(window, batch, bytes_per_position, most):
     return Blocks(window, batch, 1, -(-per_image // parts))
 
 
-def all_pixels_read(window, images, start, offsets, numpy=np):
-    """The pixels, by number, that the taps start + offset read at every output position of so many images; or −1.
+def all_pixels_read(window, images, start, offsets, constant=True):
+    """The pixels, by number, that the taps start + offset read at every output position of so many images.
 
-    As (positions, taps), a constant of the program; or with jax.numpy computed by it, from a small table for each axis.
+    A negative number where that is padding. As (positions, taps): a constant of the program, or computed by it from a
+    small table for each axis.
     """
-    index, inside = numpy.arange(images, dtype=np.int32).reshape(-1, *[1] * (window.ndim + 1)), True
-    for axis, n in enumerate(window.input_size):
-        place = np.arange(window.output_size[axis], dtype=np.int32)[:, None]
-        at = _read(window, axis, place, start, offsets)
-        at = at.reshape(*[1] * (axis + 1), place.size, *[1] * (window.ndim - axis - 1), len(offsets))
-        index, inside = index * n + at, inside & ((at >= 0) & (at < n))
-    return _or_outside(index, inside).reshape(-1, len(offsets))
+    places = [np.arange(size, dtype=np.int32) for size in window.output_size]
+    terms, pixels = _terms(window, places, start, offsets)
+    shape = (images, *window.output_size, len(offsets))
+    if constant and all(isinstance(term, np.ndarray) for term in terms):
+        index = (np.arange(images, dtype=np.int32) * pixels).reshape(-1, *[1] * (window.ndim + 1))
+        for axis, term in enumerate(terms):
+            others = [other for other in range(window.ndim + 1) if other != axis + 1]
+            index = index + np.expand_dims(term, others)
+        return np.maximum(index, -1).reshape(-1, len(offsets))
+    index = [lax.broadcast_in_dim(term, shape, (axis + 1, window.ndim + 1)) for axis, term in enumerate(terms)]
+    if images > 1:
+        index.append(lax.mul(lax.broadcasted_iota(np.int32, shape, 0), lax.full(shape, pixels, np.int32)))
+    return functools.reduce(lax.add, index).reshape(-1, len(offsets))
 
 
 def pixels_read(window, position, start, offsets):
-    """The same for these output positions; those beyond an image's are of the next one."""
+    """The same for these output positions of an image."""
     places = []
-    for size in reversed(window.output_size):
-        position, place = _divided(position, size)
-        places.insert(0, place[:, None])
-    index, inside = position[:, None], True
-    for axis, (place, n) in enumerate(zip(places, window.input_size, strict=True)):
-        at = _read(window, axis, place, start, offsets)
-        index, inside = index * n + at, inside & (at >= 0) & (at < n)
-    return _or_outside(index, inside)
+    for size in reversed(window.output_size[1:]):
+        size = lax.full_like(position, size)
+        places.insert(0, lax.rem(position, size))
+        position = lax.div(position, size)
+    return functools.reduce(lax.add, _terms(window, [position, *places], start, offsets)[0])
 
 
-def _read(window, axis, place, start, offsets):
-    """Where the taps start + offset of the windows at these places of an axis read, as (places, taps)."""
-    taps = start[axis] + np.asarray([offset[axis] for offset in offsets], np.int32)
-    return place * window.strides[axis] + taps[None] * window.dilation[axis] - window.padding[axis][0]
+def _terms(window, places, start, offsets):
+    """What a place along each axis adds to the number of the pixel that the taps start + offset read, (places, taps).
+
+    So much less than 0 where that is outside that the sum is negative. Also, how many pixels an image has.
+    """
+    outside, pixels, terms = -(2**31 // window.ndim), 1, []
+    for axis, place in reversed(list(enumerate(places))):
+        taps = np.asarray([offset[axis] for offset in offsets], np.int32) + start[axis]
+        taps = taps * np.int32(window.dilation[axis]) - np.int32(window.padding[axis][0])
+        numpy = np if isinstance(place, np.ndarray) and isinstance(taps, np.ndarray) else jnp
+        at = place[:, None] * np.int32(window.strides[axis]) + taps[None]
+        inside = (at >= 0) & (at < window.input_size[axis])
+        terms.insert(0, numpy.where(inside, at * np.int32(pixels), np.int32(outside)))
+        pixels *= window.input_size[axis]
+    return terms, pixels
 
 
-def _or_outside(index, inside):
-    where = np.where if isinstance(index, np.ndarray) else jnp.where
-    return where(inside, index, -1)
+def _plus(number, a):
+    """number + a, which is an array or a number; either may be the int 0."""
+    if isinstance(number, int) or isinstance(a, int):
+        return a if isinstance(number, int) else number
+    return lax.add(lax.broadcast(number, a.shape), a)
 
 
-def _divided(a, by):
-    """(a // by, a % by) of integers that are not negative."""
-    if by == 1:
-        return a, a * 0
-    if isinstance(a, np.integer):
-        return divmod(a, by)
-    by = lax.full_like(a, by)
-    return lax.div(a, by), lax.rem(a, by)
+def _sliced(a, start, size):
+    """a[start : start + size]."""
+    if isinstance(start, int):
+        return lax.slice_in_dim(a, start, start + size)
+    starts = (start, *[np.int32(0)] * (a.ndim - 1))
+    return lax.dynamic_slice(a, starts, (size, *a.shape[1:]), allow_negative_indices=False)
 
 
 # An input of more bytes than this is padded a part of the batch at a time.

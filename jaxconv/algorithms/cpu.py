@@ -14,7 +14,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution; with jaxlib 0.11 also of few input channels in 2-D
-    arrays of 2**31 elements       xla         the others count in int32
+    some 2**30 elements            xla         the others count in int32
 
 The measured factors stand in experiments/README.md.
 """
@@ -31,7 +31,7 @@ HAS_FAST_CONVOLUTIONS = tuple(map(int, jaxlib.version.__version__.split(".")[:2]
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
-    if _is_vast(x.size, w.size, x.shape[0] * math.prod(window.output_size) * w.shape[-1]):
+    if _is_vast(window, x.size, w.size, x.shape[0] * math.prod(window.output_size) * w.shape[-1]):
         return xla.conv(x, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
@@ -46,7 +46,7 @@ def conv(x, w, window, groups, precision, dtype):
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
-    if _is_vast(dy.size, w.size, dy.shape[0] * math.prod(window.input_size) * w.shape[-2] * groups):
+    if _is_vast(window, dy.size, w.size, dy.shape[0] * math.prod(window.input_size) * w.shape[-2] * groups):
         return xla.input_grad(dy, w, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(w.shape[-2], w.shape[-1], groups):
@@ -66,7 +66,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
-    if _is_vast(x.size, dy.size, window.tap_count * x.shape[-1] // groups * dy.shape[-1]):
+    if _is_vast(window, x.size, dy.size, window.tap_count * x.shape[-1] // groups * dy.shape[-1]):
         return xla.kernel_grad(x, dy, window, groups, precision, dtype)
     if groups > 1:
         if _is_depthwise(x.shape[-1] // groups, dy.shape[-1], groups):
@@ -87,9 +87,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
 
 
-def _is_vast(*sizes):
+def _is_vast(window, *sizes):
     """Whether int32, in which these algorithms count pixels and elements, is too small for arrays of these sizes."""
-    return max(sizes) >= 2**31
+    return max(sizes) >= 2**31 // window.ndim  # blocks.py adds a term per axis
 
 
 def _is_depthwise(inputs, outputs, groups):

@@ -45,7 +45,7 @@ def conv(x, w, window, groups, precision, dtype):
     if kernels == 1 and gathers.suits(window, groups):
         w = w.reshape(-1, groups)
         terms = [
-            lax.mul(term.astype(w.dtype), _spread(at(w, (i,)), term.shape))
+            lax.mul(term.astype(w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
             for i, term in enumerate(gathers.what_taps_read(x, window))
         ]
         return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, groups)

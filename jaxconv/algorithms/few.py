@@ -51,20 +51,26 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
 
     def lines(number):
         """What the taps read in a block, as (taps of the outer axes, taps of the innermost, C, rows, positions)."""
-        index = reads(number)
-        line = (jnp.maximum(index, 0) + all_blocks.pixel(number)).T[:, None, None]
+        index = lax.transpose(reads(number), (1, 0))
+        zeros = lax.full_like(index, 0)
+        line = lax.max(index, zeros) + all_blocks.pixel(number)
         channel = np.arange(channels, dtype=np.int32)[:, None] * (x.shape[1] * x.shape[2])
-        at = line * x.shape[2] + (channel + starts[:, None, None])[None]
+        first = channel + starts[:, None, None]  # (taps of the innermost axis, C, 1)
+        shape = (line.shape[0], *first.shape[:2], line.shape[1])
+        at = lax.add(
+            lax.broadcast_in_dim(line * np.int32(x.shape[2]), shape, (0, 3)),
+            lax.broadcast_in_dim(first, shape, (1, 2, 3)),
+        )
         gathered = lax.gather(
             x.reshape(-1),
             at.reshape(-1, 1),
             lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(), start_index_map=(0,)),
             slice_sizes=(row,),
             mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-        ).reshape(*at.shape, row)
+        ).reshape(*shape, row)
         if any(pad > 0 for pads in outer.padding for pad in pads):
-            inside = lax.broadcast_in_dim(index.T >= 0, gathered.shape, (0, 3))
-            gathered = jnp.where(inside, gathered, 0)
+            inside = lax.broadcast_in_dim(lax.ge(index, zeros), gathered.shape, (0, 3))
+            gathered = lax.select(inside, gathered, lax.full_like(gathered, 0))
         return gathered.astype(wide)
 
     def product(number):

@@ -34,63 +34,65 @@ def suits(window, channels):
 def what_taps_read(x, window, fill=0.0):
     """For every tap i, x[n, s·p + d·i − l, c] as (N, positions, C), or `fill` where that is padding."""
     rows = all_pixels_read(window, 1, (0,) * window.ndim, list(window.taps())).T
-    return [_gathered(_flat(x), row, fill) for row in rows]
+    return map(_reader(x, len(rows[0]), fill), rows)
 
 
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
     wide = accumulator(x.dtype)
-    terms = [term.astype(wide) for term in what_taps_read(x, window)]
+    terms = (term.astype(wide) for term in what_taps_read(x, window))
     return functools.reduce(lax.add, terms).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
     wide = accumulator(dy.dtype)
-    terms = [_gathered(_flat(dy), row, 0).astype(wide) for row, _ in _read_by(window)]
+    read = _reader(dy, math.prod(window.input_size), 0)
+    terms = (read(row).astype(wide) for row, _ in _read_by(window))
     return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
 def extremum_value(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
     pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
-    first, *others = what_taps_read(x, window, fill)
-    for term in others:
-        first = pick(first, term)
-    return first.reshape(x.shape[0], *window.output_size, x.shape[-1])
+    return functools.reduce(pick, what_taps_read(x, window, fill)).reshape(
+        x.shape[0], *window.output_size, x.shape[-1]
+    )
 
 
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     wide, terms = accumulator(dy.dtype), []
+    shape = (dy.shape[0], math.prod(window.input_size), dy.shape[-1])
+    read_dy, read_tap, zeros = _reader(dy, shape[1], 0), _reader(tap, shape[1], 0), lax.full(shape, 0, dy.dtype)
     for row, taps in _read_by(window):
         # Where there is no such window, another one is read, and its winner is no tap at all: no second condition.
         row = np.maximum(row, 0)
-        winner = _gathered(_flat(tap), row, 0)
-        own = lax.broadcast_in_dim(jnp.asarray(taps, tap_dtype(window)), winner.shape, (1,))
-        terms.append(jnp.where(winner == own, _gathered(_flat(dy), row, 0), 0).astype(wide))
+        own = lax.broadcast_in_dim(taps.astype(tap_dtype(window)), shape, (1,))
+        terms.append(lax.select(lax.eq(read_tap(row), own), read_dy(row), zeros).astype(wide))
     return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
-def _flat(a):
-    """(N, *spatial, C) as (N, pixels, C)."""
-    return a.reshape(a.shape[0], -1, a.shape[-1])
+def _reader(a, count, fill):
+    """A function from a row of so many pixels to a[:, row] as (N, count, C), with fill where the row is negative."""
+    images, *spatial, channels = a.shape
+    # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but one.
+    pixels = math.prod(spatial)
+    a = lax.reshape(a, (images * pixels, channels))
+    fills = lax.full((images, count, channels), fill, a.dtype)
+    first = np.arange(images, dtype=np.int32) * pixels
+    first = lax.broadcast_in_dim(first, (images, count, 1), (0,)) if images > 1 else None
 
+    def read(row):
+        index = np.maximum(row, 0).reshape(1, count, 1)
+        if first is not None:
+            index = lax.add(first, lax.broadcast_in_dim(index, first.shape, (0, 1, 2)))
+        gathered = rows_of(a, index)
+        if (row >= 0).all():
+            return gathered
+        return lax.select(lax.broadcast_in_dim(row >= 0, gathered.shape, (1,)), gathered, fills)
 
-def _gathered(a, row, fill):
-    """a[:, row], with fill where the row is −1."""
-    images, pixels, channels = a.shape
-    index = lax.broadcast_in_dim(np.maximum(row, 0), (images, len(row), 1), (1,))
-    if images > 1:
-        # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but
-        # one.
-        index = lax.add(index, lax.mul(lax.broadcasted_iota(np.int32, index.shape, 0), lax.full_like(index, pixels)))
-    gathered = rows_of(lax.reshape(a, (images * pixels, channels)), lax.reshape(index, (images * len(row), 1)))
-    gathered = lax.reshape(gathered, (images, len(row), channels))
-    if (row >= 0).all():
-        return gathered
-    inside = lax.broadcast_in_dim(row >= 0, gathered.shape, (1,))
-    return lax.select(inside, gathered, lax.full_like(gathered, fill))
+    return read
 
 
 def _read_by(window):

@@ -11,7 +11,6 @@ block, as it does in XLA:CPU's own grouped convolution.)
 Why not lax's own form: XLA:CPU's grouped kernel gradient is a loop nest. Figures in experiments/README.md.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -26,7 +25,12 @@ def conv(x, w, window, groups, precision, dtype, dense):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     merged = _merged(w.shape[-2], w.shape[-1] // groups, groups)
     return _over_blocks(
-        lambda x, w: dense(x, _block_diagonal(w, merged), window, 1, precision, dtype), groups // merged, x, w
+        lambda x, w: dense(x, _block_diagonal(w, merged), window, 1, precision, dtype),
+        groups // merged,
+        (x.shape[0], *window.output_size, w.shape[-1]),
+        dtype,
+        x,
+        w,
     )
 
 
@@ -34,7 +38,12 @@ def input_grad(dy, w, window, groups, precision, dtype, dense):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
     merged = _merged(w.shape[-2], w.shape[-1] // groups, groups)
     return _over_blocks(
-        lambda dy, w: dense(dy, _block_diagonal(w, merged), window, 1, precision, dtype), groups // merged, dy, w
+        lambda dy, w: dense(dy, _block_diagonal(w, merged), window, 1, precision, dtype),
+        groups // merged,
+        (dy.shape[0], *window.input_size, w.shape[-2] * groups),
+        dtype,
+        dy,
+        w,
     )
 
 
@@ -42,7 +51,12 @@ def kernel_grad(x, dy, window, groups, precision, dtype, dense):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     merged = _merged(x.shape[-1] // groups, dy.shape[-1] // groups, groups)
     return _over_blocks(
-        lambda x, dy: _diagonal(dense(x, dy, window, 1, precision, dtype), merged), groups // merged, x, dy
+        lambda x, dy: _diagonal(dense(x, dy, window, 1, precision, dtype), merged),
+        groups // merged,
+        (*window.window_size, x.shape[-1] // groups, dy.shape[-1]),
+        dtype,
+        x,
+        dy,
     )
 
 
@@ -53,29 +67,29 @@ def _merged(inputs, outputs, groups):
     )
 
 
-def _over_blocks(function, count, a, b):
-    """function(a, b) for `count` equal parts of both arrays' last axes, put together again: one part at a time.
+def _over_blocks(function, count, shape, dtype, a, b):
+    """function(a, b), of this shape and dtype, for `count` equal parts of all last axes: one part at a time.
 
     Written out side by side, they take as long, but four times as much memory and time to compile.
     """
     if count == 1:
         return function(a, b)
 
+    def starts(z, number):
+        return (*[np.int32(0)] * (z.ndim - 1), lax.mul(number, np.int32(z.shape[-1] // count)))
+
     def part(z, number):
-        width = z.shape[-1] // count
-        starts = (*[jnp.int32(0)] * (z.ndim - 1), number * width)
-        return lax.dynamic_slice(z, starts, (*z.shape[:-1], width), allow_negative_indices=False)
+        sizes = (*z.shape[:-1], z.shape[-1] // count)
+        return lax.dynamic_slice(z, starts(z, number), sizes, allow_negative_indices=False)
 
     def step(carry, _):
         number, y = carry
         block = function(part(a, number), part(b, number))
-        starts = (*[jnp.int32(0)] * (y.ndim - 1), number * block.shape[-1])
-        return (number + 1, lax.dynamic_update_slice(y, block, starts, allow_negative_indices=False)), None
+        y = lax.dynamic_update_slice(y, block, starts(y, number), allow_negative_indices=False)
+        return (lax.add(number, np.int32(1)), y), None
 
-    block = jax.eval_shape(lambda a, b: function(part(a, np.int32(0)), part(b, np.int32(0))), a, b)
-    y = varying_alike(jnp.zeros((*block.shape[:-1], count * block.shape[-1]), block.dtype), a, b)[0]
-    (_, y), _ = lax.scan(step, (np.int32(0), y), length=count)
-    return y
+    zeros = varying_alike(jnp.zeros(shape, dtype), a, b)[0]
+    return lax.scan(step, (np.int32(0), zeros), length=count)[0][1]
 
 
 def _block_diagonal(w, merged):

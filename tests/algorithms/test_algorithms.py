@@ -432,7 +432,7 @@ def test_what_windows_read_is_made_by_whole_rows(form, batch):
     program = call.lower(a, b).compile().as_text()
     gathers = re.findall(r"%(\S*select\S*) = f32\[(\d+),(\d+)\]\S* fusion\(", program)
     assert [int(columns) for _, _, columns in gathers] == [channels]
-    assert " conditional(" in program
+    assert " call(" in program
 
 
 @pytest.mark.parametrize("form", FORMS)
