@@ -18,7 +18,6 @@ import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from jaxconv._arguments import varying_alike
 from jaxconv.geometry import Window
 
 # Bytes of the table of what the windows of an image read: as a constant of the program, and made before the loop.
@@ -55,7 +54,9 @@ class Blocks:
     def loop(self, body, carry):
         """carry = body(number, carry) for every block; as lax.fori_loop, whose numbers depend on jax_enable_x64."""
         (_, carry), _ = lax.scan(
-            lambda pair, _: ((pair[0] + 1, body(*pair)), None), (np.int32(0), carry), length=self.count
+            lambda pair, _: ((lax.add(pair[0], np.int32(1)), body(*pair)), None),
+            (np.int32(0), carry),
+            length=self.count,
         )
         return carry
 
@@ -110,12 +111,15 @@ class Blocks:
         """
         table_bytes = 4 * self.together * len(offsets)
         if self.parts > 1 and table_bytes > TABLE:
-            within = np.arange(self.positions, dtype=np.int32)
-            return lambda number: pixels_read(self.window, _plus(self._first(number), within), start, offsets)
+            return lambda number: pixels_read(self.window, self._places(number), start, offsets)
         table = all_pixels_read(self.window, self.images, start, offsets, table_bytes <= CONSTANT)
         if self.parts == 1:
             return lambda number: table
         return lambda number: _sliced(table, self._first(number), self.positions)
+
+    def _places(self, number):
+        """A block's positions among those of its images."""
+        return lax.add(lax.broadcast(self._first(number), (self.positions,)), lax.iota(np.int32, self.positions))
 
     def _first(self, number):
         """Where a block starts among the positions of its images."""
@@ -157,8 +161,14 @@ def made_apart(function, *arguments):
     XLA:CPU would make it in that shape, element by element; the result of a call that is not inlined it makes as it is,
     by whole rows: three times as fast.
     """
+
+    @jax.jit
+    def apart(*arguments):
+        with set_xla_metadata(inlineable=None):  # what the function calls is inlined
+            return function(*arguments)
+
     with set_xla_metadata(inlineable="false"):
-        return jax.jit(function)(*arguments)
+        return apart(*arguments)
 
 
 def blocks(window, batch, bytes_per_position, most):

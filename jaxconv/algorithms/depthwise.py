@@ -127,7 +127,8 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         def add(number, totals):
             taps = rows(number).astype(wide).reshape(*totals.shape[:2], groups)
             dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            return totals + _spread(taps, totals.shape, (0, 1, 2)) * jnp.expand_dims(dy_block, 1)
+            dy_block = _spread(dy_block, totals.shape, (0, *range(2, totals.ndim)))
+            return lax.add(totals, lax.mul(_spread(taps, totals.shape, (0, 1, 2)), dy_block))
 
         zeros = jnp.zeros((all_blocks.positions, len(offsets), *dy.shape[1:]), wide)
         return all_blocks.loop(add, varying_alike(zeros, x, dy)[0]).sum(0)

@@ -76,13 +76,14 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     def product(number):
         dy_block = all_blocks.once(all_blocks.of(dy, number), number).reshape(-1, k).astype(wide)
         rows = made_apart(lines, number).reshape(-1, dy_block.shape[0])
-        return jnp.matmul(rows, dy_block, precision=precision, preferred_element_type=wide)
+        contracted = (((1,), (0,)), ((), ()))
+        return lax.dot_general(rows, dy_block, contracted, precision=precision, preferred_element_type=wide)
 
     if all_blocks.count == 1:
         dw = product(np.int32(0))
     else:
         zeros = varying_alike(jnp.zeros((window.tap_count * channels, k), wide), x, dy)[0]
-        dw = all_blocks.loop(lambda number, dw: dw + product(number), zeros)
+        dw = all_blocks.loop(lambda number, dw: lax.add(dw, product(number)), zeros)
     return dw.reshape(*window.window_size, channels, k).astype(dtype)
 
 

@@ -55,9 +55,7 @@ def window_sum_grad(dy, window):
 def extremum_value(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
     pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
-    return functools.reduce(pick, what_taps_read(x, window, fill)).reshape(
-        x.shape[0], *window.output_size, x.shape[-1]
-    )
+    return functools.reduce(pick, what_taps_read(x, window, fill)).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
 def extremum_grad(dy, tap, window):

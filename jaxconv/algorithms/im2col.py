@@ -52,9 +52,8 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
     w, rows = w.astype(wide), all_blocks.rows(x, (0,) * window.ndim, taps)
 
     def product(number):
-        contracted = (((1,), (axis,)), ((), ()))
         x_block = made_apart(lambda number: rows(number).astype(wide), number).reshape(all_blocks.positions, -1)
-        return lax.dot_general(x_block, w, contracted, precision=precision, preferred_element_type=wide).astype(dtype)
+        return _dot(x_block, w, axis, precision, wide).astype(dtype)
 
     if all_blocks.count == 1:
         y = product(np.int32(0))
@@ -81,13 +80,19 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
             dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
             x_block = made_apart(lambda number: rows(number).astype(wide), number).reshape(all_blocks.positions, -1)
             dy_block = lax.optimization_barrier(dy_block.T)
-            return jnp.matmul(dy_block, x_block, precision=precision, preferred_element_type=wide)
+            return _dot(dy_block, x_block, 0, precision, wide)
 
         if all_blocks.count == 1:
             dw = product(np.int32(0))
         else:
             zeros = varying_alike(jnp.zeros((k, columns), wide), x, dy)[0]
-            dw = all_blocks.loop(lambda number, dw: dw + product(number), zeros)
+            dw = all_blocks.loop(lambda number, dw: lax.add(dw, product(number)), zeros)
         return dw.T.reshape(len(offsets), channels, k)
 
     return over_taps(sums, window, TAPS).astype(dtype)
+
+
+def _dot(a, b, axis, precision, dtype):
+    """The product of two matrices, summed over this axis of b."""
+    contracted = (((1,), (axis,)), ((), ()))
+    return lax.dot_general(a, b, contracted, precision=precision, preferred_element_type=dtype)
