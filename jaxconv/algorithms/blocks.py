@@ -156,19 +156,14 @@ def rows_of(a, index):
 
 
 def made_apart(function, *arguments):
-    """function(*arguments), an array, for an operation that takes it in another shape.
+    """function(*arguments), an array, by a call that XLA does not inline.
 
-    XLA:CPU would make it in that shape, element by element; the result of a call that is not inlined it makes as it is,
-    by whole rows: three times as fast.
+    XLA:CPU makes what another operation takes in another shape in that shape, element by element; the result of a call
+    it makes as it is, by whole rows: three times as fast. And what a call needs in between takes memory only while it
+    runs. Otherwise XLA makes what it can as soon as it can: the kernels that the backward pass reads rearranged, and
+    the zeros that loops start from, would lie there all through the forward pass.
     """
-
-    @jax.jit
-    def apart(*arguments):
-        with set_xla_metadata(inlineable=None):  # what the function calls is inlined
-            return function(*arguments)
-
-    with set_xla_metadata(inlineable="false"):
-        return apart(*arguments)
+    return set_xla_metadata(jax.jit(function)(*arguments), inlineable="false")
 
 
 def blocks(window, batch, bytes_per_position, most):
