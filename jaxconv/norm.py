@@ -35,6 +35,7 @@ from jax import lax
 
 from jaxconv._arguments import float_arrays, mask_array, number, varying_alike
 from jaxconv._rows import checked_axis
+from jaxconv.algorithms.apart import made_apart_on_cpu
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.geometry import DataFormat, Layout, check_groups, check_spatial_ndim, layout_of
 
@@ -110,6 +111,12 @@ def _norm_fwd(call: _Call, x, where, scale, bias):
 
 
 def _norm_bwd(call: _Call, saved, cotangents):
+    gradients = functools.partial(_gradients, call)
+    # Not where devices take part: a call of its own must not wait for others.
+    return (gradients if call.axis_name else functools.partial(made_apart_on_cpu, gradients))(saved, cotangents)
+
+
+def _gradients(call: _Call, saved, cotangents):
     # With e = x − μ, x̂ = e·r, sums over the set, and N (or sum_j m_j) its number of elements:
     #   dx_i = r·(dŷ_i − (m_i/N)·sum_j dŷ_j − (m_i/N)·x̂_i·sum_j dŷ_j·x̂_j)        dŷ_j = γ_j·dy_j
     #   dγ   = sum dy·x̂

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxconv.geometry import Window
 
@@ -153,17 +152,6 @@ def rows_of(a, index):
         slice_sizes=(1, *a.shape[1:]),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
-
-
-def made_apart(function, *arguments):
-    """function(*arguments), an array, by a call that XLA does not inline.
-
-    XLA:CPU makes what another operation takes in another shape in that shape, element by element; the result of a call
-    it makes as it is, by whole rows: three times as fast. And what a call needs in between takes memory only while it
-    runs. Otherwise XLA makes what it can as soon as it can: the kernels that the backward pass reads rearranged, and
-    the zeros that loops start from, would lie there all through the forward pass.
-    """
-    return set_xla_metadata(jax.jit(function)(*arguments), inlineable="false")
 
 
 def blocks(window, batch, bytes_per_position, most):

@@ -14,12 +14,14 @@ from jax import lax
 
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import xla
+from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.dtypes import accumulator
 
 # Terms in one sum.
 TERMS = 26_000
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     assert groups == 1

@@ -25,6 +25,7 @@ from jax import lax
 
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import gathers
+from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
@@ -109,6 +110,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     return from_periods(fold(add_shift, jnp.zeros(shape, w.dtype), moves), window).astype(dtype)
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,m] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]."""
     del precision

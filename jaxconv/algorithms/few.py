@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms.blocks import blocks, made_apart
+from jaxconv.algorithms.apart import apart, made_apart
+from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
@@ -36,13 +37,10 @@ def suits(x, window):
     return x.shape[-1] <= CHANNELS and in_phases < min(2**31, 4 * x.size + MARGIN)
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     assert groups == 1
-    return made_apart(lambda x, dy: _kernel_grad(x, dy, window, precision, dtype), x, dy)
-
-
-def _kernel_grad(x, dy, window, precision, dtype):
     (channels, k), wide = (x.shape[-1], dy.shape[-1]), accumulator(dtype)
     row = window.output_size[-1]
     x, starts = _phases(x, window)

@@ -16,11 +16,13 @@ import numpy as np
 from jax import lax
 
 from jaxconv._arguments import varying_alike
+from jaxconv.algorithms.apart import apart
 
 # Channels, on the narrower side, that a block of merged groups has at least.
 WIDTH = 16
 
 
+@apart
 def conv(x, w, window, groups, precision, dtype, dense):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     merged = _merged(w.shape[-2], w.shape[-1] // groups, groups)
@@ -34,6 +36,7 @@ def conv(x, w, window, groups, precision, dtype, dense):
     )
 
 
+@apart
 def input_grad(dy, w, window, groups, precision, dtype, dense):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
     merged = _merged(w.shape[-2], w.shape[-1] // groups, groups)
@@ -47,6 +50,7 @@ def input_grad(dy, w, window, groups, precision, dtype, dense):
     )
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype, dense):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     merged = _merged(x.shape[-1] // groups, dy.shape[-1] // groups, groups)

@@ -17,7 +17,8 @@ import numpy as np
 from jax import lax
 
 from jaxconv._arguments import varying_alike
-from jaxconv.algorithms.blocks import blocks, made_apart
+from jaxconv.algorithms.apart import apart, made_apart
+from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.views import over_taps
 
@@ -27,29 +28,23 @@ BLOCK = 5 << 20
 TAPS = 64
 
 
+@apart
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     assert groups == 1
-
-    def alone(x, w):
-        return _convolution(x, w.reshape(-1, w.shape[-1]), 0, window, list(window.taps()), precision, dtype)
-
-    return made_apart(alone, x, w)
+    return _convolution(x, w.reshape(-1, w.shape[-1]), 0, window, list(window.taps()), precision, dtype)
 
 
+@apart
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2), with stride 1: dx[n,u,c] = sum_{p,i,k : p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
     assert groups == 1
-    over_dy, (channels, outputs) = window.input_grad_window, w.shape[-2:]
-
-    def alone(dy, w):
-        # The taps are reversed where they are read, and w is (C, R·K): moving rows of K is all that is done to it.
-        # XLA:CPU takes longer to turn a large kernel's channels around than for the product.
-        w = jnp.moveaxis(w.reshape(-1, channels, outputs), 1, 0).reshape(channels, -1)
-        w = lax.optimization_barrier(w)
-        return _convolution(dy, w, 1, over_dy, list(over_dy.taps())[::-1], precision, dtype)
-
-    return made_apart(alone, dy, w)
+    # The taps are reversed where they are read, and w is (C, R·K): moving rows of K is all that is done to it. XLA:CPU
+    # takes longer to turn a large kernel's channels around than for the product.
+    channels, outputs = w.shape[-2:]
+    w = jnp.moveaxis(w.reshape(-1, channels, outputs), 1, 0).reshape(channels, -1)
+    window = window.input_grad_window
+    return _convolution(dy, lax.optimization_barrier(w), 1, window, list(window.taps())[::-1], precision, dtype)
 
 
 def _convolution(x, w, axis, window, taps, precision, dtype):
@@ -71,13 +66,10 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
     return y.reshape(x.shape[0], *window.output_size, k)
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
     assert groups == 1
-    return made_apart(lambda x, dy: _kernel_grad(x, dy, window, precision, dtype), x, dy)
-
-
-def _kernel_grad(x, dy, window, precision, dtype):
     (channels, k), wide = (x.shape[-1], dy.shape[-1]), accumulator(dtype)
     bytes_per_position = min(window.tap_count, TAPS) * channels * jnp.dtype(wide).itemsize
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)

@@ -17,9 +17,11 @@ import dataclasses
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.periods import from_periods, shifts
 
 
+@apart
 def input_grad(dy, w, window, groups, precision, dtype, dense):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]; dense is (1)."""
     assert groups == 1

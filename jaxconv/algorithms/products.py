@@ -11,6 +11,7 @@ and groups = 1. Figures in experiments/README.md.
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.views import tap_views
 
 # Channels, of x or of dy, up to which dW is a product over the leading axis of two matrices. Over several axes, XLA:CPU
@@ -36,6 +37,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     return lax.pad(dx, jnp.zeros((), dtype), [(0, 0, 0), *config, (0, 0, 0)])
 
 
+@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[c,k] = sum_{n,p} x[n, s·p − l, c] · dy[n,p,k]."""
     assert groups == 1 == window.tap_count
