@@ -34,6 +34,7 @@ from jax import lax
 from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import adaptive, border, cpu, gathers, reference, taps, xla
 from jaxconv.algorithms import patches as patches_
+from jaxconv.algorithms.apart import made_apart_on_cpu
 from jaxconv.algorithms.blocks import in_parts
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
@@ -114,7 +115,9 @@ def extremum(x, window, largest):
     if 0 in window.output_size:
         shape = (x.shape[0], *window.output_size, x.shape[-1])
         return _zeros(shape, x.dtype, x), _zeros(shape, tap_dtype(window), x)
-    return in_parts(lambda x: taps.extremum(x, window, largest), border.extend(x, window.borders), window)
+    x = border.extend(x, window.borders)
+    # Apart, or XLA:CPU makes the taps when the backward pass comes to them, and keeps x until then.
+    return made_apart_on_cpu(lambda x: in_parts(lambda x: taps.extremum(x, window, largest), x, window), x)
 
 
 def extremum_value(x, window, largest):

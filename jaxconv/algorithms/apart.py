@@ -5,10 +5,12 @@ kernels and inputs rearranged, the zeros that loops start from, normalised input
 until it is read, and memory is what a step on a CPU waits for: mapping it anew takes a quarter of ResNet-18's time, and
 half of MobileNetV2's. What a call needs in between it has only while it runs.
 
-The result of a call is also made in its own shape, by whole rows, where XLA:CPU would make it in the shape that the
-next operation takes it in, element by element: three times as slow.
+The result of a call is also made once, and in its own shape. XLA:CPU would make it again for everything that reads it,
+and where it does not, as with gathers, keep every term as an array instead (depthwise.py in front of an activation: 12
+arrays in place of 2). And it would make it in the shape that the next operation takes it in, element by element where
+that is not its own: three times as slow.
 
-Nothing inside is fused with what is outside, so elementwise algorithms are not apart, nor is anything on other
+Nothing inside is fused with what is outside, so other elementwise algorithms are not apart, nor is anything on other
 platforms. Figures in experiments/README.md.
 """
 
@@ -30,10 +32,11 @@ def made_apart_on_cpu(function, *arguments):
 
 
 def apart(algorithm):
-    """The algorithm(a, b, *options) of two arrays, as one that is computed apart."""
+    """The algorithm(*arrays, *options) as one that is computed apart."""
 
     @functools.wraps(algorithm)
-    def called(a, b, *options):
-        return made_apart(lambda a, b: algorithm(a, b, *options), a, b)
+    def called(*arguments):
+        count = sum(isinstance(a, jax.Array) for a in arguments)
+        return made_apart(lambda *arrays: algorithm(*arrays, *arguments[count:]), *arguments[:count])
 
     return called

@@ -44,12 +44,7 @@ def conv(x, w, window, groups, precision, dtype):
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
     kernels = w.shape[-1]
     if kernels == 1 and gathers.suits(window, groups):
-        w = w.reshape(-1, groups)
-        terms = [
-            lax.mul(term.astype(w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
-            for i, term in enumerate(gathers.what_taps_read(x, window))
-        ]
-        return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, groups)
+        return _gathered_conv(x, w.reshape(-1, groups), window, dtype)
     view = tap_views(x, window, 0)
 
     def add(y, tap):
@@ -61,6 +56,16 @@ def conv(x, w, window, groups, precision, dtype):
     shape = (x.shape[0], *window.output_size, groups)
     y = _sum_over_taps(add, jnp.zeros(shape if kernels == 1 else (*shape, kernels), w.dtype), window)
     return y.reshape(*shape[:-1], groups * kernels).astype(dtype)
+
+
+@apart
+def _gathered_conv(x, w, window, dtype):
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c] · w[i,c]."""
+    terms = [
+        lax.mul(term.astype(w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
+        for i, term in enumerate(gathers.what_taps_read(x, window))
+    ]
+    return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
 def input_grad(dy, w, window, groups, precision, dtype):
