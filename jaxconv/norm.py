@@ -112,8 +112,9 @@ def _norm_fwd(call: _Call, x, where, scale, bias):
 
 def _norm_bwd(call: _Call, saved, cotangents):
     gradients = functools.partial(_gradients, call)
-    # Not where devices take part: a call of its own must not wait for others.
-    return (gradients if call.axis_name else functools.partial(made_apart_on_cpu, gradients))(saved, cotangents)
+    if call.axis_name:  # the sums over devices stay in the program itself
+        return gradients(saved, cotangents)
+    return made_apart_on_cpu(gradients, saved, cotangents)
 
 
 def _gradients(call: _Call, saved, cotangents):

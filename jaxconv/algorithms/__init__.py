@@ -24,6 +24,9 @@ and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_g
 
 Windows laid out as rows, and the adjoint, are `patches` and `fold`, of the module patches.
 
+On a CPU, most of them are computed `apart`: in a call of their own, so that what they need in between takes memory only
+while they run.
+
 The padding kinds that repeat the input's values are the same for all of them: `border` makes the longer input before,
 and the adjoint of that after. It is here, so that no rule and no algorithm knows of it.
 """
