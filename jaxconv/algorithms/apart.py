@@ -15,18 +15,19 @@ platforms. Figures in experiments/README.md.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-def made_apart(function, *arguments):
+def made_apart(function, *arguments) -> Any:
     """function(*arguments), all of them arrays or trees of arrays."""
     return set_xla_metadata(jax.jit(function)(*arguments), inlineable="false")
 
 
-def made_apart_on_cpu(function, *arguments):
+def made_apart_on_cpu(function, *arguments) -> Any:
     """The same where the platform is a CPU, otherwise plainly function(*arguments)."""
     return lax.platform_dependent(*arguments, cpu=functools.partial(made_apart, function), default=function)
 

@@ -52,12 +52,12 @@ class Blocks:
 
     def loop(self, body, carry):
         """carry = body(number, carry) for every block; as lax.fori_loop, whose numbers depend on jax_enable_x64."""
-        (_, carry), _ = lax.scan(
-            lambda pair, _: ((lax.add(pair[0], np.int32(1)), body(*pair)), None),
-            (np.int32(0), carry),
-            length=self.count,
-        )
-        return carry
+
+        def step(pair, _):
+            number, carry = pair
+            return (lax.add(number, np.int32(1)), body(number, carry)), None
+
+        return lax.scan(step, (np.int32(0), carry), length=self.count)[0][1]
 
     def start(self, number):
         """Where a block starts in an array with a row for every position of every image."""
