@@ -107,9 +107,7 @@ def _x_of(plan: _Plan, lhs):
         return jnp.expand_dims(x, 1)
     if set(plan.dilation) <= {1}:
         return x
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((0, 0, a - 1) for a in plan.dilation), (0, 0, 0)])
-    # XLA would take the dilation into the convolution again, and abort the process at some (algorithms/xla.py).
-    return lax.optimization_barrier(x)
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((0, 0, a - 1) for a in plan.dilation), (0, 0, 0)])
 
 
 def _lhs_of(plan: _Plan, x):

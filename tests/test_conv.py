@@ -87,6 +87,34 @@ def test_depthwise_keeps_channels_apart():
         assert jnp.array_equal(y[..., 2 * c : 2 * c + 2], alone)
 
 
+# Programs whose convolutions have an axis of two taps, and another of more taps than pixels, and read zeros from beside
+# them; compiled as one, XLA:CPU would end the process.
+MERGED = {
+    "gradient of a strided convolution": lambda x, w, one: conv(conv(x, w, padding=(1, 2)), one, strides=(2, 1)),
+    "gradient of a slice": lambda x, w, one: conv(x, w, padding=(1, 2))[:, ::2],
+    "transposed convolution": lambda x, w, one: conv(conv_transpose(x, one, strides=(2, 1)), w, padding=(0, 2)),
+    "padding that is cropped": lambda x, w, one: conv(x[:, :4], w[:, :2], strides=(2, 3), padding=((1, 1), (2, 0))),
+}
+
+
+# Second derivatives of what is cropped are lax's own, of a strided convolution, and end the process.
+@pytest.mark.parametrize(
+    ("name", "order"), [(name, order) for name in MERGED for order in (1, 2) if "cropped" not in name or order == 1]
+)
+def test_zeros_beside_a_convolution_are_not_merged_into_it(name, order):
+    def derivatives(*arrays):
+        loss = lambda arrays: jnp.sum(jnp.square(MERGED[name](*arrays)))  # noqa: E731
+        if order == 1:
+            return jax.grad(loss)(arrays)
+        return jax.grad(lambda arrays: sum(jnp.sum(a) for a in jax.grad(loss)(arrays)))(arrays)
+
+    arrays = small_integers(0, (2, 6, 1, 2), (2, 4, 2, 2), (1, 1, 2, 2))
+    with jax.disable_jit():
+        expected = derivatives(*arrays)
+    for a, b in zip(jax.jit(derivatives)(*arrays), expected, strict=True):
+        assert jnp.array_equal(a, b)
+
+
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
 def test_lowers_for_every_platform(platform):
     x, w = (jnp.ones(shape, jnp.float32) for shape in ((2, 8, 8, 4), (3, 3, 2, 4)))

@@ -8,7 +8,8 @@ With the trilinear form T(x, w, dy) of conv.py each gradient is a convolution ag
 
 XLA is never handed a negative padding: it is made a crop first (`without_crop`), nor a dilation of an axis of size 1,
 which means nothing (`_spacing`): XLA:CPU aborts the process for some combinations of negative padding, dilation and an
-axis of size 1. Nor is it handed what it takes for another convolution (`_is_misread`).
+axis of size 1. Nor is it handed what it takes for another convolution (`_is_misread`), nor what would become such a
+one (`_convolution`).
 """
 
 import math
@@ -20,17 +21,8 @@ from jax import lax
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
     x, padding = without_crop(x, window.padding)
-    return lax.conv_general_dilated(
-        x,
-        w,
-        window.strides,
-        padding,
-        rhs_dilation=_spacing(w.shape[:-2], window.dilation),
-        dimension_numbers=dimension_numbers(window.ndim),
-        feature_group_count=groups,
-        precision=precision,
-        preferred_element_type=dtype,
-    )
+    dilation = _spacing(window.window_size, window.dilation)
+    return _convolution(x, w, window.strides, padding, (1,) * window.ndim, dilation, groups, precision, dtype)
 
 
 def input_grad(dy, w, window, groups, precision, dtype):
@@ -44,21 +36,8 @@ def input_grad(dy, w, window, groups, precision, dtype):
     strides = _spacing(dy.shape[1:-1], strides)
     dilation = _spacing(window.window_size, window.dilation)
     if groups == 1 and _is_misread(dy.shape[1:-1], window.window_size, strides, dilation, padding):
-        # Behind a barrier, as XLA would take the padding into the convolution again.
         dy, padding, strides = _dilated(dy, padding, strides)
-        dy = lax.optimization_barrier(dy)
-    return lax.conv_general_dilated(
-        dy,
-        w,
-        (1,) * window.ndim,
-        padding,
-        lhs_dilation=strides,
-        rhs_dilation=dilation,
-        dimension_numbers=dimension_numbers(window.ndim),
-        feature_group_count=groups,
-        precision=precision,
-        preferred_element_type=dtype,
-    )
+    return _convolution(dy, w, (1,) * window.ndim, padding, strides, dilation, groups, precision, dtype)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
@@ -95,6 +74,30 @@ def _is_misread(sizes, window_size, strides, dilation, padding):
         return False
     others = [(n, r) for (n, r, *_), pair in zip(axes, pairs, strict=True) if not pair]
     return math.prod(r for _, r in others) > math.prod(n for n, _ in others)
+
+
+def _convolution(a, w, strides, padding, lhs_dilation, rhs_dilation, groups, precision, dtype):
+    """The convolution, kept apart from a padding of a, or of the derivative of its result, that it may not take up.
+
+    XLA merges zeros between the elements of a, such as the gradient of a strided slice has, into the convolution that
+    reads a. With an axis of two taps, and no strides, dilation or padding of its own, that gives a convolution which it
+    may misread (`_is_misread`). The derivative of the result is read with no padding where a is with (1, 1).
+    """
+    axes = list(zip(w.shape[:-2], strides, lhs_dilation, rhs_dilation, padding, strict=True))
+    reads, is_read = ((2, 1, 1, 1, (pad, pad)) in axes and groups == 1 for pad in (0, 1))
+    y = lax.conv_general_dilated(
+        lax.optimization_barrier(a) if reads else a,
+        w,
+        strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers(len(strides)),
+        feature_group_count=groups,
+        precision=precision,
+        preferred_element_type=dtype,
+    )
+    return lax.optimization_barrier(y) if is_read else y
 
 
 def _spacing(sizes, dilation):
@@ -143,4 +146,6 @@ def _dilated(a, padding, dilation):
     """(a', padding', dilation'): the dilated and padded array itself, with no padding and dilation left."""
     config = [(low, high, s - 1) for (low, high), s in zip(padding, dilation, strict=True)]
     a = lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    # Behind a barrier, as XLA would take the padding into the convolution again.
+    a = lax.optimization_barrier(a)
     return a, ((0, 0),) * len(padding), (1,) * len(padding)
