@@ -38,7 +38,20 @@ def summed_to(a, shape):
     return jnp.sum(a, (*range(extra), *repeated)).reshape(shape)
 
 
-def divided(a, counts: Sequence[Sequence[int]]):
-    """a[n,p,c] / m[p], with m the product of a count per axis, known while tracing; 0 counts as 1."""
-    m = np.maximum(functools.reduce(np.multiply.outer, counts), 1).astype(a.dtype)
-    return a / lax.broadcast_in_dim(jnp.asarray(m), a.shape, range(1, a.ndim - 1))
+def product_of(counts: Sequence[Sequence[int]]) -> np.ndarray:
+    """m[p] for every position p: the product of a count per axis, where 0 counts as 1."""
+    return np.maximum(functools.reduce(np.multiply.outer, counts), 1)
+
+
+def divided(a, m: np.ndarray | None):
+    """a[n,p,c] / m[p], or a where m is None. Where all of m are equal, a may be of any shape."""
+    if m is None:
+        return a
+    if is_uniform(m):
+        return lax.div(a, lax.full_like(a, m.flat[0]))
+    return lax.div(a, lax.broadcast_in_dim(jnp.asarray(m, a.dtype), a.shape, range(1, a.ndim - 1)))
+
+
+def is_uniform(m: np.ndarray | None) -> bool:
+    """Whether all that `divided` divides by is one number."""
+    return m is None or m.size > 0 and bool((m == m.flat[0]).all())

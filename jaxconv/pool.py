@@ -27,7 +27,7 @@ from jax import lax
 
 from jaxconv import algorithms
 from jaxconv._arguments import float_arrays, integer_array, varying_alike
-from jaxconv._layout import divided, from_plain, to_plain
+from jaxconv._layout import from_plain, product_of, to_plain
 from jaxconv._soft_maximum import (
     checked_exponent,
     checked_sharpness,
@@ -420,17 +420,16 @@ def _check_countable(name: str, size: Sequence[int]) -> None:
 Divisor = Literal["one", "padded", "input"]
 
 
-def _divided(divisor: Divisor, call: _Call, a):
-    """a[n,p,c] / m[p]; a window without any element to count has a sum of 0, and 0/1 stands for its average."""
+def _m(divisor: Divisor, call: _Call):
+    """m[p] for every position, None for ones. A window without any element to count has a sum of 0; 0/1 is its mean."""
     if divisor == "one":
-        return a
-    return divided(a, [call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)])
+        return None
+    return product_of([call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)])
 
 
 def _sum_primal(divisor: Divisor, call: _Call, x):
-    x_ = to_plain(call.layout, x).astype(accumulator(x.dtype))
-    y = _divided(divisor, call, algorithms.window_sum(x_, call.window))
-    return from_plain(call.layout, x.shape, y).astype(x.dtype)
+    y = algorithms.window_sum(to_plain(call.layout, x), call.window, _m(divisor, call))
+    return from_plain(call.layout, x.shape, y)
 
 
 _sum = jax.custom_vjp(_sum_primal, nondiff_argnums=(0, 1))
@@ -444,9 +443,8 @@ def _sum_bwd(divisor: Divisor, call: _Call, saved, dy):
     # Every x[n,u,c] enters y[n,p,c] with the factor 1/m[p] once for each tap i that reads it, so
     #   dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] / m[p]
     del saved
-    dy_ = to_plain(call.layout, dy).astype(accumulator(dy.dtype))
-    dx = algorithms.window_sum_grad(_divided(divisor, call, dy_), call.window)
-    return (from_plain(call.layout, dy.shape, dx).astype(dy.dtype),)
+    dx = algorithms.window_sum_grad(to_plain(call.layout, dy), call.window, _m(divisor, call))
+    return (from_plain(call.layout, dy.shape, dx),)
 
 
 _sum.defvjp(_sum_fwd, _sum_bwd)

@@ -12,7 +12,7 @@ import jax
 
 from jaxconv import algorithms
 from jaxconv._arguments import float_arrays
-from jaxconv._layout import divided, from_plain, to_plain
+from jaxconv._layout import divided, from_plain, product_of, to_plain
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.geometry import AdaptiveWindow, DataFormat, Layout, adaptive_window, layout_of, spatial_ndim_of
 
@@ -52,7 +52,7 @@ def _adaptive_avg_bwd(call: _AdaptiveCall, saved, dy):
 
 def _mean(call: _AdaptiveCall, a):
     """a[n,p,c] / m[p]."""
-    return divided(a, [call.window.counts(axis) for axis in range(call.window.ndim)])
+    return divided(a, product_of([call.window.counts(axis) for axis in range(call.window.ndim)]))
 
 
 _adaptive_avg.defvjp(_adaptive_avg_fwd, _adaptive_avg_bwd)

@@ -63,12 +63,11 @@ def _nan_dropped(right):
     )
 
 
-def _not_guarded(divisor, call, a):
+def _not_guarded(divisor, call):
     if divisor == "one":
-        return a
+        return None
     counts = [call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)]
-    count = jnp.asarray(functools.reduce(np.multiply.outer, counts), a.dtype)
-    return a / lax.broadcast_in_dim(count, a.shape, range(1, a.ndim - 1))
+    return functools.reduce(np.multiply.outer, counts)
 
 
 def _whole_window(right):
@@ -238,7 +237,7 @@ MUTATIONS = (
         "a window wholly inside the padding: 0/0",
         "avg_pool",
         EDGE,
-        {"pool:_divided": instead(_not_guarded)},
+        {"pool:_m": instead(_not_guarded)},
         elsewhere=True,
     ),
     Mutation(
@@ -251,7 +250,7 @@ MUTATIONS = (
         "last output row missed in sum pooling",
         "sum_pool",
         EVERY,
-        {"algorithms:window_sum_grad": lambda right: lambda dy, window: right(without_last(dy, 1), window)},
+        {"algorithms:window_sum_grad": lambda right: lambda dy, *rest: right(without_last(dy, 1), *rest)},
     ),
     Mutation(
         "global average divided by the batch, too",

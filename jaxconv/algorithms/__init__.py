@@ -31,13 +31,16 @@ The padding kinds that repeat the input's values are the same for all of them: `
 and the adjoint of that after. It is here, so that no rule and no algorithm knows of it.
 """
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 
 from jaxconv._arguments import varying_alike
+from jaxconv._layout import divided, is_uniform
 from jaxconv.algorithms import adaptive, border, cpu, gathers, reference, taps, xla
 from jaxconv.algorithms import patches as patches_
-from jaxconv.algorithms.apart import made_apart_on_cpu
+from jaxconv.algorithms.apart import made_apart, made_apart_on_cpu
 from jaxconv.algorithms.blocks import in_parts
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 
@@ -110,7 +113,9 @@ def _pooled(computed_by, window, *arrays, cut=False):
     # An empty array has no pixel to gather.
     if 0 in arrays[0].shape or not gathers.suits(window, arrays[0].shape[-1]):
         return by_taps(*arrays)
-    return lax.platform_dependent(*arrays, cpu=computed_by(gathers), default=by_taps)
+    # Apart, as XLA does not fuse gathers with what reads them more than once: every term would be an array instead.
+    by_gathers = functools.partial(made_apart, computed_by(gathers))
+    return lax.platform_dependent(*arrays, cpu=by_gathers, default=by_taps)
 
 
 def extremum(x, window, largest):
@@ -162,19 +167,29 @@ def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
     return _reduced(lambda dy: taps.soft_maximum_grad(dy, x, y, window, weight, padding, absent), dy, window)
 
 
-def window_sum(x, window):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
+def window_sum(x, window, m=None):
+    """y[n,p,c] = (1/m[p]) · sum_i x[n, s·p + d·i − l, c], m of all positions; 1 where it is None."""
     if not x.size:
         return _zeros((x.shape[0], *window.output_size, x.shape[-1]), x.dtype, x)
-    x = border.extend(x, window.borders)
-    return _pooled(lambda module: lambda x: module.window_sum(x, window), window, x, cut=True)
+
+    def computed_by(module):
+        return lambda x: divided(module.window_sum(x, window), m).astype(x.dtype)
+
+    return _pooled(computed_by, window, border.extend(x, window.borders), cut=True)
 
 
-def window_sum_grad(dy, window):
-    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
+def window_sum_grad(dy, window, m=None):
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] / m[p]."""
     if not dy.size:
         return _zeros((dy.shape[0], *window.own_size, dy.shape[-1]), dy.dtype, dy)
-    computed_by = lambda module: lambda dy: module.window_sum_grad(dy, window)  # noqa: E731
+
+    def computed_by(module):
+        # One number for all windows divides the sum: nothing to make before it.
+        if is_uniform(m):
+            return lambda dy: divided(module.window_sum_grad(dy, window), m).astype(dy.dtype)
+        wide = accumulator(dy.dtype)
+        return lambda dy: module.window_sum_grad(divided(dy.astype(wide), m), window).astype(dy.dtype)
+
     return _reduced(lambda dy: _pooled(computed_by, window, dy), dy, window)
 
 

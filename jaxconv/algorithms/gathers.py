@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read, rows_of
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 from jaxconv.algorithms.periods import shifts
@@ -38,31 +37,27 @@ def what_taps_read(x, window, fill=0.0):
     return map(_reader(x, len(rows[0]), fill), rows)
 
 
-@apart
 def window_sum(x, window):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], of the accumulator's dtype."""
     wide = accumulator(x.dtype)
     terms = (term.astype(wide) for term in what_taps_read(x, window))
-    return functools.reduce(lax.add, terms).astype(x.dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
+    return functools.reduce(lax.add, terms).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
-@apart
 def window_sum_grad(dy, window):
-    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], of the accumulator's dtype."""
     wide = accumulator(dy.dtype)
     read = _reader(dy, math.prod(window.input_size), 0)
     terms = (read(row).astype(wide) for row, _ in _read_by(window))
-    return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
+    return functools.reduce(lax.add, terms).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
-@apart
 def extremum_value(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
     pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
     return functools.reduce(pick, what_taps_read(x, window, fill)).reshape(x.shape[0], *window.output_size, x.shape[-1])
 
 
-@apart
 def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     wide, terms = accumulator(dy.dtype), []

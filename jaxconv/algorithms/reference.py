@@ -117,15 +117,15 @@ def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
 
 
 def window_sum(x, window):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]."""
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], of the accumulator's dtype."""
     acc = x.astype(accumulator(x.dtype))
-    return sum((read(acc, window, i) for i in window.taps()), jnp.zeros((), acc.dtype)).astype(x.dtype)
+    return sum((read(acc, window, i) for i in window.taps()), jnp.zeros((), acc.dtype))
 
 
 def window_sum_grad(dy, window):
-    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c]."""
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], of the accumulator's dtype."""
     acc = dy.astype(accumulator(dy.dtype))
-    return sum((place(acc, window, i) for i in window.taps()), jnp.zeros((), acc.dtype)).astype(dy.dtype)
+    return sum((place(acc, window, i) for i in window.taps()), jnp.zeros((), acc.dtype))
 
 
 def adaptive_sum(x, window):

@@ -96,20 +96,23 @@ def soft_maximum_grad(dy, x, y, window, weight, padding, absent):
 
 
 def window_sum(x, window):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c]; in large windows one axis after the other: R1 + R2 terms, not R1·R2."""
+    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], of the accumulator's dtype.
+
+    In large windows one axis after the other: R1 + R2 terms, not R1·R2.
+    """
     y = x.astype(accumulator(x.dtype))
     # What lies between two axes costs as much memory as x: a few more terms cost less.
     for axis_window in [window] if window.tap_count <= ONE_PASS else _one_axis_each(window):
         y = _sum(y, axis_window)
-    return y.astype(x.dtype)
+    return y
 
 
 def window_sum_grad(dy, window):
-    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], one axis after the other."""
+    """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], of the accumulator's dtype; one axis after the other."""
     dx = dy.astype(accumulator(dy.dtype))
     for axis_window in [window] if window.tap_count <= ONE_PASS else reversed(_one_axis_each(window)):
         dx = _sum_grad(dx, axis_window)
-    return dx.astype(dy.dtype)
+    return dx
 
 
 def _sum(x, window):
