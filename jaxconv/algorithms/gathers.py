@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read, rows_of
+from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 from jaxconv.algorithms.periods import shifts
 
@@ -62,7 +62,9 @@ def extremum_grad(dy, tap, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c] · [tap[n,p,c] = i]."""
     wide, terms = accumulator(dy.dtype), []
     shape = (dy.shape[0], math.prod(window.input_size), dy.shape[-1])
-    read_dy, read_tap, zeros = _reader(dy, shape[1], 0), _reader(tap, shape[1], 0), lax.full(shape, 0, dy.dtype)
+    # With indices of their own: XLA would make an array of those that two gathers have in common.
+    read_dy, read_tap = _reader(dy, shape[1], 0), _reader(tap, shape[1], 0, np.uint32)
+    zeros = lax.full(shape, 0, dy.dtype)
     for row, taps in _read_by(window):
         # Where there is no such window, another one is read, and its winner is no tap at all: no second condition.
         row = np.maximum(row, 0)
@@ -71,21 +73,26 @@ def extremum_grad(dy, tap, window):
     return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
-def _reader(a, count, fill):
-    """A function from a row of so many pixels to a[:, row] as (N, count, C), with fill where the row is negative."""
+def _reader(a, count, fill, dtype=np.int32):
+    """A function from a row of so many pixels to a[:, row] as (N, count, C), with fill where the row is negative.
+
+    dtype is that of the indices.
+    """
     images, *spatial, channels = a.shape
-    # Of images and pixels as one axis: a gather with an axis before that of its indices gives that axis last but one.
-    pixels = math.prod(spatial)
-    a = lax.reshape(a, (images * pixels, channels))
+    a = lax.reshape(a, (images, math.prod(spatial), channels))
     fills = lax.full((images, count, channels), fill, a.dtype)
-    first = np.arange(images, dtype=np.int32) * pixels
-    first = lax.broadcast_in_dim(first, (images, count, 1), (0,)) if images > 1 else None
+    # In every image by itself, so that a batch divided among devices by jit stays where it is.
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(2,),
+        collapsed_slice_dims=(1,),
+        start_index_map=(1,),
+        operand_batching_dims=(0,),
+        start_indices_batching_dims=(0,),
+    )
 
     def read(row):
-        index = np.maximum(row, 0).reshape(1, count, 1)
-        if first is not None:
-            index = lax.add(first, lax.broadcast_in_dim(index, first.shape, (0, 1, 2)))
-        gathered = rows_of(a, index)
+        index = lax.broadcast_in_dim(np.maximum(row, 0).astype(dtype), (images, count, 1), (1,))
+        gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
         if (row >= 0).all():
             return gathered
         return lax.select(lax.broadcast_in_dim(row >= 0, gathered.shape, (1,)), gathered, fills)

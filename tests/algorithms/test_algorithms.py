@@ -522,6 +522,28 @@ def test_pooling_of_a_large_padded_input_in_parts(monkeypatch):
         assert "stablehlo.while" not in call.trace(x).lower(lowering_platforms=("cuda",)).as_text()
 
 
+@pytest.mark.parametrize("form", ["conv", "input_grad", "sum", "sum_grad", "maximum", "maximum_grad"])
+def test_what_is_gathered_stays_on_its_device(form):
+    """A batch that jit divides among devices is not sent about, and the result is divided in the same way."""
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices")
+    window = pool_window((8, 8), (3, 3), strides=2, padding="SAME")
+    x, y, w = (jnp.ones(shape, jnp.float32) for shape in ((4, 8, 8, 4), (4, 4, 4, 4), (3, 3, 1, 4)))
+    function, arrays = {
+        "conv": (lambda x: algorithms.conv(x, w, window, 4, None, x.dtype), (x,)),
+        "input_grad": (lambda y: algorithms.input_grad(y, w, window, 4, None, x.dtype), (y,)),
+        "sum": (lambda x: algorithms.window_sum(x, window), (x,)),
+        "sum_grad": (lambda y: algorithms.window_sum_grad(y, window), (y,)),
+        "maximum": (lambda x: algorithms.extremum_value(x, window, True), (x,)),
+        "maximum_grad": (lambda y, tap: algorithms.extremum_grad(y, tap, window), (y, y.astype(tap_dtype(window)))),
+    }[form]
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("i",))
+    divided = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("i"))
+    compiled = jax.jit(function).lower(*(jax.device_put(a, divided) for a in arrays)).compile()
+    assert compiled.output_shardings.is_equivalent_to(divided, 4)
+    assert not re.search(r"all-(gather|reduce|to-all)|collective-permute", compiled.as_text())
+
+
 def test_tap_dtype_is_a_byte_up_to_255_taps():
     assert tap_dtype(pool_window((20, 20), (15, 17))) == jnp.uint8
     assert tap_dtype(pool_window((20, 20), (16, 16))) == jnp.uint16
