@@ -83,16 +83,23 @@ def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleTyp
         UsageError: the folder cannot be written to, or what `run` raises.
     """
     folder, before = settings.output, {}
+
+    def put_back():
+        for file, content in before.items():
+            if not file.exists():
+                file.write_bytes(content)
+
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, "no permission")
-        for file in (folder / "summary.json", folder / "traceback.txt"):
-            if file.exists():
-                before[file] = file.read_bytes()
-                file.unlink()
+        files = folder / "summary.json", folder / "traceback.txt"
+        before = {file: file.read_bytes() for file in files if file.exists()}
+        for file in before:
+            file.unlink()
     except OSError as error:
+        put_back()
         raise UsageError(
             f"output: cannot write to {folder} ({error.strerror}): pass a folder that can be written"
         ) from error
@@ -101,8 +108,7 @@ def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleTyp
         result = run(settings, folder)
     except Exception as error:
         if isinstance(error, UsageError):
-            for file, content in before.items():
-                file.write_bytes(content)
+            put_back()
         if is_new:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.rmdir()

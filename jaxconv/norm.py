@@ -132,7 +132,7 @@ def _gradients(call: _Call, saved, cotangents):
     normal = _less(less_rough, rest) * r  # x̂
 
     # The elements of a set that share a γ are summed once, for dγ and for dx.
-    sums, products = (_apart(call, jnp.sum(a, call.alike, keepdims=True)) for a in (dy, dy * normal))
+    sums, products = (_in_two_steps(call, jnp.sum(a, call.alike, keepdims=True)) for a in (dy, dy * normal))
     dscale = None if scale is None else _sum_to(call.parameter_shape, products).astype(scale.dtype)
     dbias = None if bias is None else _sum_to(call.parameter_shape, sums).astype(x.dtype)
 
@@ -152,11 +152,11 @@ def _gradients(call: _Call, saved, cotangents):
 def _sum(call: _Call, a, where):
     """The sum over each set, as far as it is on this device."""
     a = a if where is None else jnp.where(where, a, 0)
-    return jnp.sum(_apart(call, jnp.sum(a, call.alike, keepdims=True)), call.axes, keepdims=True)
+    return jnp.sum(_in_two_steps(call, jnp.sum(a, call.alike, keepdims=True)), call.axes, keepdims=True)
 
 
-def _apart(call: _Call, a):
-    """A sum over some axes of a set, kept apart from that over the others where these are no neighbours.
+def _in_two_steps(call: _Call, a):
+    """A sum over some axes of a set, made before that over the others where these are no neighbours.
 
     In group_norm, channels last, one sum over positions and the group's channels takes XLA on a CPU 3 times as long.
     """

@@ -174,14 +174,14 @@ def all_pixels_read(window, images, start, offsets, constant=True):
     small table for each axis.
     """
     places = [np.arange(size, dtype=np.int32) for size in window.output_size]
-    terms, pixels = _terms(window, places, start, offsets)
+    terms, pixels = _terms(window, places, start, offsets), math.prod(window.input_size)
     shape = (images, *window.output_size, len(offsets))
     if constant and all(isinstance(term, np.ndarray) for term in terms):
         index = (np.arange(images, dtype=np.int32) * pixels).reshape(-1, *[1] * (window.ndim + 1))
         for axis, term in enumerate(terms):
             others = [other for other in range(window.ndim + 1) if other != axis + 1]
             index = index + np.expand_dims(term, others)
-        return np.maximum(index, -1).reshape(-1, len(offsets))
+        return index.reshape(-1, len(offsets))
     index = [lax.broadcast_in_dim(term, shape, (axis + 1, window.ndim + 1)) for axis, term in enumerate(terms)]
     if images > 1:
         index.append(lax.mul(lax.broadcasted_iota(np.int32, shape, 0), lax.full(shape, pixels, np.int32)))
@@ -195,13 +195,13 @@ def pixels_read(window, position, start, offsets):
         size = lax.full_like(position, size)
         places.insert(0, lax.rem(position, size))
         position = lax.div(position, size)
-    return functools.reduce(lax.add, _terms(window, [position, *places], start, offsets)[0])
+    return functools.reduce(lax.add, _terms(window, [position, *places], start, offsets))
 
 
 def _terms(window, places, start, offsets):
     """What a place along each axis adds to the number of the pixel that the taps start + offset read, (places, taps).
 
-    So much less than 0 where that is outside that the sum is negative. Also, how many pixels an image has.
+    So much less than 0 where that is outside that the sum is negative.
     """
     outside, pixels, terms = -(2**31 // window.ndim), 1, []
     for axis, place in reversed(list(enumerate(places))):
@@ -212,7 +212,7 @@ def _terms(window, places, start, offsets):
         inside = (at >= 0) & (at < window.input_size[axis])
         terms.insert(0, numpy.where(inside, at * np.int32(pixels), np.int32(outside)))
         pixels *= window.input_size[axis]
-    return terms, pixels
+    return terms
 
 
 def _plus(number, a):

@@ -228,6 +228,25 @@ def test_mistakes_are_one_line(experiments, tmp_path):
         perform(Few(tmp_path / "file"), sys.modules["experiments.edges"].run, sys.modules["experiments.edges"], "edges")
 
 
+def test_what_was_there_stays_if_not_all_of_it_can_be_removed(experiments, tmp_path, monkeypatch):
+    module, remove = sys.modules["experiments.edges"], Path.unlink
+    for name in ("summary.json", "traceback.txt"):
+        (tmp_path / name).write_text(name)
+
+    def unlink(path):
+        if path.name == "traceback.txt":
+            raise PermissionError(13, "Permission denied")
+        remove(path)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(UsageError, match=r"output: cannot write to .* \(Permission denied\)"):
+        perform(Few(tmp_path), module.run, module, "edges")
+    assert [(tmp_path / name).read_text() for name in ("summary.json", "traceback.txt")] == [
+        "summary.json",
+        "traceback.txt",
+    ]
+
+
 def test_a_summary_as_text(experiments, tmp_path):
     module = sys.modules["experiments.patterns"]
     text = described(perform(Few(tmp_path), module.run, module, "patterns"))
