@@ -73,7 +73,7 @@ def extremum_grad(dy, tap, window):
     return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
-def _reader(a, count, fill, dtype=np.int32):
+def _reader(a, count, fill, dtype: type[np.integer] = np.int32):
     """A function from a row of so many pixels to a[:, row] as (N, count, C), with fill where the row is negative.
 
     dtype is that of the indices.
