@@ -95,9 +95,9 @@ class Blocks:
         def of(number):
             index = reads(number).reshape(-1, 1)
             if not is_padded:
-                return _rows_of(pixels, _plus(self.pixel(number), index)).reshape(-1, channels)
+                return rows_of(pixels, _plus(self.pixel(number), index)).reshape(-1, channels)
             zeros = lax.full_like(index, 0)
-            rows = _rows_of(pixels, _plus(self.pixel(number), lax.max(index, zeros))).reshape(-1, channels)
+            rows = rows_of(pixels, _plus(self.pixel(number), lax.max(index, zeros))).reshape(-1, channels)
             inside = lax.broadcast_in_dim(lax.ge(index, zeros), rows.shape, (0, 1))
             return lax.select(inside, rows, lax.full_like(rows, 0))
 
@@ -140,7 +140,7 @@ class Blocks:
         return lax.mul(group, np.int32(size))
 
 
-def _rows_of(a, index):
+def rows_of(a, index):
     """a[index[..., 0]], for an index within a's bounds."""
     batch = index.ndim - 1
     return lax.gather(

@@ -72,6 +72,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]."""
     spatial = range(window.ndim)
     if set(window.strides) == {1} and dy.shape[-1] == groups and gathers.suits(window.input_grad_window, groups):
+        # w reversed, not its taps: often the same program as the forward's, which XLA then compiles once.
         return conv(dy, lax.rev(w, spatial), window.input_grad_window, groups, precision, dtype)
     del precision
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))

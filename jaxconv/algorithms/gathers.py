@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read
+from jaxconv.algorithms.blocks import CONSTANT, all_pixels_read, rows_of
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
 from jaxconv.algorithms.periods import shifts
 
@@ -92,7 +92,10 @@ def _reader(a, count, fill, dtype: type[np.integer] = np.int32):
 
     def read(row):
         index = lax.broadcast_in_dim(np.maximum(row, 0).astype(dtype), (images, count, 1), (1,))
-        gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+        if images == 1:  # less to compile
+            gathered = rows_of(lax.squeeze(a, (0,)), index)
+        else:
+            gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
         if (row >= 0).all():
             return gathered
         return lax.select(lax.broadcast_in_dim(row >= 0, gathered.shape, (1,)), gathered, fills)
