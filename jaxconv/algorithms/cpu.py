@@ -6,17 +6,17 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one tap                        products    a matrix product, no copies
     one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
-    conv in 1-D and 2-D            xla         what its library is for
-      in 2-D where that is slow    im2col      a matrix product over all taps side by side, a block at a time
-    conv in 3-D and more           im2col
+    conv in 2-D, 3-D and more      im2col      a matrix product over all taps side by side, a block at a time
+      in 1-D, or small             xla         what its library is for; with jaxlib 0.11 also large images in 2-D
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
-      narrow, small, or in 1-D     canonical   a convolution; with jaxlib 0.11 also of few input channels in 2-D
+      narrow, small, or in 1-D     canonical   a convolution
     some 2**30 elements            xla         the others count in int32
 
-The measured factors stand in experiments/README.md.
+XLA's convolution is never much faster than the others, and in places far slower: 60 times where a kernel is larger than
+the image, or one side has a single channel. The measured factors stand in experiments/README.md.
 """
 
 import math
@@ -25,6 +25,8 @@ import jaxlib.version
 
 from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phases, products, xla
 
+# Positions from which on an image is large.
+IMAGE = 196
 # Whether XLA has the convolutions that came with jaxlib 0.11: in two dimensions at the speed of a matrix product.
 HAS_FAST_CONVOLUTIONS = tuple(map(int, jaxlib.version.__version__.split(".")[:2])) >= (0, 11)
 
@@ -59,7 +61,8 @@ def input_grad(dy, w, window, groups, precision, dtype):
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
     zeros = math.prod(-(-r // s) * s / r for r, s in zip(window.window_size, window.strides, strict=True))
-    if set(window.dilation) == {1} and (window.ndim > 2 or zeros < 1.4):
+    is_small = window.ndim == 2 and math.prod(window.output_size) < IMAGE
+    if set(window.dilation) == {1} and (window.ndim > 2 or zeros < (2 if is_small else 1.5)):
         return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
     return xla.input_grad(dy, w, window, groups, precision, dtype)
 
@@ -76,11 +79,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return products.kernel_grad(x, dy, window, groups, precision, dtype)
     # The convolution wins where the matrix product would be narrow, and where there is so little to do that starting it
     # is what counts.
-    is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256
-    is_small = math.prod(dy.shape) * window.tap_count * x.shape[-1] < 2**20
+    is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256 and set(window.strides) == {1}
+    is_small = dy.size * window.tap_count * x.shape[-1] < 2**18
     if window.ndim == 1 or window.ndim == 2 and (is_narrow or is_small):
-        return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
-    if HAS_FAST_CONVOLUTIONS and window.ndim == 2 and 1 < x.shape[-1] <= few.CHANNELS:
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     if few.suits(x, window):
         return few.kernel_grad(x, dy, window, groups, precision, dtype)
@@ -98,10 +99,8 @@ def _is_depthwise(inputs, outputs, groups):
 
 
 def _is_slow_in_xla(a, w, positions):
-    """Whether XLA's convolution of a with w, two-dimensional, is slower than im2col's."""
-    inputs, outputs = w.shape[-2:]
-    if len(positions) != 2 or a.shape[0] * math.prod(positions) * math.prod(w.shape) < 2**26:
+    """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile."""
+    count = math.prod(positions)
+    if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
-    if HAS_FAST_CONVOLUTIONS:  # but for images of few positions
-        return min(inputs, outputs) >= 256 and math.prod(positions) <= 256
-    return min(inputs, outputs) >= 32 and max(inputs, outputs) >= 64
+    return not (HAS_FAST_CONVOLUTIONS and min(w.shape[-2:]) >= 16 and count >= IMAGE)
