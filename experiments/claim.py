@@ -86,7 +86,7 @@ def perform(settings: Any, run: Callable[[Any, Path], Result], module: ModuleTyp
 
     def put_back():
         for file, content in before.items():
-            if not file.exists():
+            with contextlib.suppress(OSError):
                 file.write_bytes(content)
 
     is_new = not folder.exists()

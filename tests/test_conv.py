@@ -11,7 +11,7 @@ from support import (
     small_integers,
 )
 
-from jaxconv import conv, conv_input_grad, conv_kernel_grad, conv_transpose
+from jaxconv import conv, conv_general_dilated, conv_input_grad, conv_kernel_grad, conv_transpose
 from jaxconv.geometry import conv_window
 
 
@@ -87,19 +87,31 @@ def test_depthwise_keeps_channels_apart():
         assert jnp.array_equal(y[..., 2 * c : 2 * c + 2], alone)
 
 
-# Programs whose convolutions have an axis of two taps, and another of more taps than pixels, and read zeros from beside
-# them; compiled as one, XLA:CPU would end the process.
+# Programs whose convolutions have an axis of R taps and stride R − 1, and another of more taps than pixels, and read zeros
+# from beside them; compiled as one, XLA:CPU would end the process.
 MERGED = {
     "gradient of a strided convolution": lambda x, w, one: conv(conv(x, w, padding=(1, 2)), one, strides=(2, 1)),
     "gradient of a slice": lambda x, w, one: conv(x, w, padding=(1, 2))[:, ::2],
     "transposed convolution": lambda x, w, one: conv(conv_transpose(x, one, strides=(2, 1)), w, padding=(0, 2)),
+    "of stride 2": lambda x, w, one: conv(
+        conv_transpose(x, one, strides=(3, 1)), jnp.pad(w, ((0, 1), *[(0, 0)] * 3)), strides=(2, 1), padding=(0, 2)
+    ),
+    "gradient of a slice, transposed": lambda x, w, one: conv_transpose(
+        x, jnp.pad(w, ((0, 1), *[(0, 0)] * 3)), strides=(2, 1), padding=(0, 1)
+    )[:, ::3],
+    "input and window with strides": lambda x, w, one: conv_general_dilated(
+        x.transpose(0, 3, 1, 2), jnp.ones((2, 2, 3, 4), x.dtype), (2, 1), ((0, 0), (2, 2)), lhs_dilation=(3, 1)
+    ),
     "padding that is cropped": lambda x, w, one: conv(x[:, :4], w[:, :2], strides=(2, 3), padding=((1, 1), (2, 0))),
 }
 
 
-# Second derivatives of what is cropped are lax's own, of a strided convolution, and end the process.
+STRIDED = ("of stride 2", "gradient of a slice, transposed", "input and window with strides", "padding that is cropped")
+
+
+# Second derivatives of some strided convolutions are lax's own, and end the process.
 @pytest.mark.parametrize(
-    ("name", "order"), [(name, order) for name in MERGED for order in (1, 2) if "cropped" not in name or order == 1]
+    ("name", "order"), [(name, order) for name in MERGED for order in (1, 2) if name not in STRIDED or order == 1]
 )
 def test_zeros_beside_a_convolution_are_not_merged_into_it(name, order):
     def derivatives(*arrays):

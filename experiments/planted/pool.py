@@ -67,7 +67,7 @@ def _not_guarded(divisor, call):
     if divisor == "one":
         return None
     counts = [call.window.counts(axis, divisor == "padded") for axis in range(call.window.ndim)]
-    return functools.reduce(np.multiply.outer, counts)
+    return np.asarray(functools.reduce(np.multiply.outer, counts))
 
 
 def _whole_window(right):

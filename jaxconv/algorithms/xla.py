@@ -66,7 +66,8 @@ def _is_misread(sizes, window_size, strides, dilation, padding):
 
     XLA exchanges a kernel with more taps than the input has pixels for that input (SwapConvolutionOperandsIfBeneficial,
     conv_operand_swapper.cc), and leaves out axes where the two have as many elements. For such it takes every axis of
-    two taps with dilation 2 and no padding, however long the input is there: the shapes no longer match.
+    R taps, stride R − 1, a dilation R of the input and no padding, here of two taps and dilation 2, however long the
+    input is there: the shapes no longer match.
     """
     axes = list(zip(sizes, window_size, strides, dilation, padding, strict=True))
     pairs = [(r, s, d, *pads) == (2, 2, 1, 0, 0) for _, r, s, d, pads in axes]
@@ -80,13 +81,15 @@ def _convolution(a, w, strides, padding, lhs_dilation, rhs_dilation, groups, pre
     """The convolution, kept apart from a padding of a, or of the derivative of its result, that it may not take up.
 
     XLA merges zeros between the elements of a, such as the gradient of a strided slice has, into the convolution that
-    reads a. With an axis of two taps, and no strides, dilation or padding of its own, that gives a convolution which it
-    may misread (`_is_misread`). The derivative of the result is read with no padding where a is with (1, 1).
+    reads a. With an axis of R taps and stride R − 1, and no dilation or padding of its own, that gives a convolution
+    which it may misread (`_is_misread`). The derivative of the result is read in that way where a is dilated by R − 1
+    and padded by R − 1 on both sides.
     """
     axes = list(zip(w.shape[:-2], strides, lhs_dilation, rhs_dilation, padding, strict=True))
-    reads, is_read = ((2, 1, 1, 1, (pad, pad)) in axes and groups == 1 for pad in (0, 1))
+    reads = any(r > 1 and (s, b, d, *pads) == (r - 1, 1, 1, 0, 0) for r, s, b, d, pads in axes)
+    is_read = any(r > 1 and (s, b, d, *pads) == (1, r - 1, 1, r - 1, r - 1) for r, s, b, d, pads in axes)
     y = lax.conv_general_dilated(
-        lax.optimization_barrier(a) if reads else a,
+        lax.optimization_barrier(a) if reads and groups == 1 else a,
         w,
         strides,
         padding,
@@ -97,7 +100,7 @@ def _convolution(a, w, strides, padding, lhs_dilation, rhs_dilation, groups, pre
         precision=precision,
         preferred_element_type=dtype,
     )
-    return lax.optimization_barrier(y) if is_read else y
+    return lax.optimization_barrier(y) if is_read and groups == 1 else y
 
 
 def _spacing(sizes, dilation):
