@@ -15,8 +15,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
       narrow, small, or in 1-D     canonical   a convolution
     some 2**30 elements            xla         the others count in int32
 
-Where XLA's convolution is the faster one it is so by half, seldom by more; elsewhere it is up to 60 times slower, where a
-kernel is larger than the image or one side has a single channel. The measured factors stand in experiments/README.md.
+Where XLA's convolution is the faster one it is so by half, seldom by more; elsewhere it is up to 60 times slower, as
+where a kernel is larger than the image or one side has one channel. The measured factors are in experiments/README.md.
 """
 
 import math
