@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxconv._arguments import varying_alike
 from jaxconv.geometry import Window
 
 # Bytes of the table of what the windows of an image read: as a constant of the program, and made before the loop.
@@ -50,14 +51,24 @@ class Blocks:
         """How many blocks there are in all."""
         return self.batch // self.images * self.parts
 
-    def loop(self, body, carry):
-        """carry = body(number, carry) for every block; as lax.fori_loop, whose numbers depend on jax_enable_x64."""
+    def made(self, block, shape, dtype, *like):
+        """An array of this shape, with a row for every position of every image, whose blocks are block(number)."""
+        if self.count == 1:
+            return block(np.int32(0)).reshape(shape)
+        row = math.prod(shape[1:])
 
-        def step(pair, _):
-            number, carry = pair
-            return (lax.add(number, np.int32(1)), body(number, carry)), None
+        def put(number, a):
+            start = lax.mul(self.start(number), np.int32(row))
+            return lax.dynamic_update_slice(a, block(number).reshape(-1), (start,), allow_negative_indices=False)
 
-        return lax.scan(step, (np.int32(0), carry), length=self.count)[0][1]
+        return loop(put, flat_zeros(shape, dtype, *like), self.count).reshape(shape)
+
+    def total(self, term, shape, dtype, *like):
+        """The sum of term(number), of this shape, over all blocks."""
+        if self.count == 1:
+            return term(np.int32(0))
+        add = lambda number, total: lax.add(total, term(number).reshape(-1))  # noqa: E731
+        return loop(add, flat_zeros(shape, dtype, *like), self.count).reshape(shape)
 
     def start(self, number):
         """Where a block starts in an array with a row for every position of every image."""
@@ -70,11 +81,6 @@ class Blocks:
     def of(self, a, number):
         """A block of an array with a row for every position of every image."""
         return _sliced(a, self.start(number), self.positions)
-
-    def put(self, a, block, number):
-        """The array with this block."""
-        starts = (self.start(number), *[np.int32(0)] * (a.ndim - 1))
-        return lax.dynamic_update_slice(a, block, starts, allow_negative_indices=False)
 
     def once(self, a, number):
         """A block's rows, with zeros in those that the block before has as well."""
@@ -138,6 +144,21 @@ class Blocks:
             return 0
         group = number if self.parts == 1 else lax.div(number, np.int32(self.parts))
         return lax.mul(group, np.int32(size))
+
+
+def loop(body, carry, count):
+    """carry = body(number, carry) for so many numbers; as lax.fori_loop, whose numbers depend on jax_enable_x64."""
+
+    def step(pair, _):
+        number, carry = pair
+        return (lax.add(number, np.int32(1)), body(number, carry)), None
+
+    return lax.scan(step, (np.int32(0), carry), length=count)[0][1]
+
+
+def flat_zeros(shape, dtype, *like):
+    """Zeros for an array of this shape, varying as those; as one axis, which XLA:CPU compiles in half the time."""
+    return varying_alike(lax.full((math.prod(shape),), 0, dtype), *like)[0]
 
 
 def rows_of(a, index):

@@ -9,7 +9,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     conv in 2-D, 3-D and more      im2col      a matrix product over all taps side by side, a block at a time
       in 1-D, or small             xla         what its library is for; with jaxlib 0.11 also large images in 2-D
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
-    input_grad with a stride       phases      a convolution of dy to all phases; xla where that multiplies many zeros
+    input_grad with a stride       col2im      a matrix product with all taps, whose rows are added up where they meet
+      of few outputs, large windows  phases    a convolution of dy to all phases of the stride
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution
@@ -23,7 +24,7 @@ import math
 
 import jaxlib.version
 
-from jaxconv.algorithms import canonical, depthwise, few, grouped, im2col, phases, products, xla
+from jaxconv.algorithms import canonical, col2im, depthwise, few, grouped, im2col, phases, products, xla
 
 # Positions from which on an image is large.
 IMAGE = 196
@@ -60,11 +61,13 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
-    zeros = math.prod(-(-r // s) * s / r for r, s in zip(window.window_size, window.strides, strict=True))
-    is_small = window.ndim == 2 and math.prod(window.output_size) < IMAGE
-    if set(window.dilation) == {1} and (window.ndim > 2 or zeros < (2 if is_small else 1.5)):
-        return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
-    return xla.input_grad(dy, w, window, groups, precision, dtype)
+    is_dilated = set(window.dilation) != {1}
+    (channels, outputs), terms = w.shape[-2:], col2im.terms(window)
+    if terms <= 16 and (outputs >= 32 or outputs > channels) or is_dilated and terms <= 64:
+        return col2im.input_grad(dy, w, window, groups, precision, dtype)
+    if is_dilated:
+        return xla.input_grad(dy, w, window, groups, precision, dtype)
+    return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):

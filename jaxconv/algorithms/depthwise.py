@@ -23,7 +23,6 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import gathers
 from jaxconv.algorithms.apart import apart
 from jaxconv.algorithms.blocks import blocks
@@ -132,14 +131,14 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         """The sum of every one of the taps start + offset, over blocks first, then over a block's positions."""
         rows = all_blocks.rows(x, start, offsets)
 
-        def add(number, totals):
-            taps = rows(number).astype(wide).reshape(*totals.shape[:2], groups)
-            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            dy_block = _spread(dy_block, totals.shape, (0, *range(2, totals.ndim)))
-            return lax.add(totals, lax.mul(_spread(taps, totals.shape, (0, 1, 2)), dy_block))
+        shape = (all_blocks.positions, len(offsets), *dy.shape[1:])
 
-        zeros = jnp.zeros((all_blocks.positions, len(offsets), *dy.shape[1:]), wide)
-        return all_blocks.loop(add, varying_alike(zeros, x, dy)[0]).sum(0)
+        def products(number):
+            taps = rows(number).astype(wide).reshape(*shape[:2], groups)
+            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
+            return lax.mul(_spread(taps, shape, (0, 1, 2)), _spread(dy_block, shape, (0, *range(2, len(shape)))))
+
+        return all_blocks.total(products, shape, wide, x, dy).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(*window.window_size, 1, groups * kernels).astype(dtype)

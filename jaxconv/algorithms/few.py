@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.apart import apart, made_apart
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
@@ -81,11 +80,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         contracted = (((1,), (0,)), ((), ()))
         return lax.dot_general(rows, dy_block, contracted, precision=precision, preferred_element_type=wide)
 
-    if all_blocks.count == 1:
-        dw = product(np.int32(0))
-    else:
-        zeros = varying_alike(jnp.zeros((window.tap_count * channels, k), wide), x, dy)[0]
-        dw = all_blocks.loop(lambda number, dw: lax.add(dw, product(number)), zeros)
+    dw = all_blocks.total(product, (window.tap_count * channels, k), wide, x, dy)
     return dw.reshape(*window.window_size, channels, k).astype(dtype)
 
 

@@ -34,7 +34,7 @@ def suits(window, channels):
 def what_taps_read(x, window, fill=0.0):
     """For every tap i, x[n, s·p + d·i − l, c] as (N, positions, C), or `fill` where that is padding."""
     rows = all_pixels_read(window, 1, (0,) * window.ndim, list(window.taps())).T
-    return map(_reader(x, len(rows[0]), fill), rows)
+    return map(reader(x, len(rows[0]), fill), rows)
 
 
 def window_sum(x, window):
@@ -47,7 +47,7 @@ def window_sum(x, window):
 def window_sum_grad(dy, window):
     """dx[n,u,c] = sum_{p,i : s·p + d·i − l = u} dy[n,p,c], of the accumulator's dtype."""
     wide = accumulator(dy.dtype)
-    read = _reader(dy, math.prod(window.input_size), 0)
+    read = reader(dy, math.prod(window.input_size), 0)
     terms = (read(row).astype(wide) for row, _ in _read_by(window))
     return functools.reduce(lax.add, terms).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
@@ -63,7 +63,7 @@ def extremum_grad(dy, tap, window):
     wide, terms = accumulator(dy.dtype), []
     shape = (dy.shape[0], math.prod(window.input_size), dy.shape[-1])
     # With indices of their own: XLA would make an array of those that two gathers have in common.
-    read_dy, read_tap = _reader(dy, shape[1], 0), _reader(tap, shape[1], 0, np.uint32)
+    read_dy, read_tap = reader(dy, shape[1], 0), reader(tap, shape[1], 0, np.uint32)
     zeros = lax.full(shape, 0, dy.dtype)
     for row, taps in _read_by(window):
         # Where there is no such window, another one is read, and its winner is no tap at all: no second condition.
@@ -73,8 +73,8 @@ def extremum_grad(dy, tap, window):
     return functools.reduce(lax.add, terms).astype(dy.dtype).reshape(dy.shape[0], *window.input_size, dy.shape[-1])
 
 
-def _reader(a, count, fill, dtype: type[np.integer] = np.int32):
-    """A function from a row of so many pixels to a[:, row] as (N, count, C), with fill where the row is negative.
+def reader(a, count, fill, dtype: type[np.integer] = np.int32):
+    """A function from a row of so many pixels' numbers to a[:, row] as (N, count, C), with fill where they are negative.
 
     dtype is that of the indices.
     """
@@ -91,12 +91,15 @@ def _reader(a, count, fill, dtype: type[np.integer] = np.int32):
     )
 
     def read(row):
-        index = lax.broadcast_in_dim(np.maximum(row, 0).astype(dtype), (images, count, 1), (1,))
+        is_table = isinstance(row, np.ndarray)
+        is_padded = not is_table or (row < 0).any()  # of one that the program computes it is not known
+        index = (np.maximum(row, 0) if is_table else lax.max(row, lax.full_like(row, 0))).astype(dtype)
+        index = lax.broadcast_in_dim(index, (images, count, 1), (1,))
         if images == 1:  # less to compile
             gathered = rows_of(lax.squeeze(a, (0,)), index)
         else:
             gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
-        if (row >= 0).all():
+        if not is_padded:
             return gathered
         return lax.select(lax.broadcast_in_dim(row >= 0, gathered.shape, (1,)), gathered, fills)
 

@@ -13,10 +13,8 @@ so dY is transposed. For CPUs and groups = 1, any number of axes. Figures in exp
 import math
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.apart import apart, made_apart
 from jaxconv.algorithms.blocks import blocks
 from jaxconv.algorithms.dtypes import accumulator
@@ -58,11 +56,7 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
         x_block = made_apart(lambda number: rows(number).astype(wide), number).reshape(all_blocks.positions, -1)
         return _dot(x_block, w, axis, precision, wide).astype(dtype)
 
-    if all_blocks.count == 1:
-        y = product(np.int32(0))
-    else:
-        y = varying_alike(jnp.zeros((x.shape[0] * math.prod(window.output_size), k), dtype), x, w)[0]
-        y = all_blocks.loop(lambda number, y: all_blocks.put(y, product(number), number), y)
+    y = all_blocks.made(product, (x.shape[0] * math.prod(window.output_size), k), dtype, x, w)
     return y.reshape(x.shape[0], *window.output_size, k)
 
 
@@ -86,11 +80,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
             dy_block = lax.optimization_barrier(dy_block.T)
             return _dot(dy_block, x_block, 0, precision, wide)
 
-        if all_blocks.count == 1:
-            dw = product(np.int32(0))
-        else:
-            zeros = varying_alike(jnp.zeros((k, columns), wide), x, dy)[0]
-            dw = all_blocks.loop(lambda number, dw: lax.add(dw, product(number)), zeros)
+        dw = all_blocks.total(product, (k, columns), wide, x, dy)
         return dw.T.reshape(len(offsets), channels, k)
 
     return over_taps(sums, window, TAPS).astype(dtype)

@@ -14,6 +14,7 @@ from jaxconv.algorithms import (
     adaptive,
     blocks,
     canonical,
+    col2im,
     cpu,
     depthwise,
     few,
@@ -57,6 +58,7 @@ CONV_ALGORITHMS = {
         using(phases, "input_grad", xla.conv),
         lambda window, groups: groups == 1 and set(window.dilation) == {1},
     ),
+    ("col2im", "input_grad"): (col2im.input_grad, lambda window, groups: groups == 1),
     **{
         ("im2col", form): (getattr(im2col, form), lambda window, groups: groups == 1)
         for form in ("conv", "kernel_grad")
@@ -70,6 +72,7 @@ CONV_ALGORITHMS = {
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
 CUT = [
+    (col2im, "BLOCK", 100),
     (depthwise, "BLOCK", 100),
     (depthwise, "SUMS", 2),
     (depthwise, "TERMS", 2),
@@ -181,7 +184,7 @@ def test_convolution_algorithms(form, groups, cut, monkeypatch):
                 assert jnp.array_equal(found, expected), (name, window, groups)
                 tried[name] += 1
     expected_names = {"xla", "cpu"} | {
-        1: {"phases", "im2col", "few", "canonical", "products"} & set(tried),
+        1: {"phases", "col2im", "im2col", "few", "canonical", "products"} & set(tried),
         2: {"grouped"},
         4: {"grouped", "depthwise"},
     }[groups]

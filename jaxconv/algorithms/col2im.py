@@ -1,0 +1,143 @@
+"""The input gradient of a strided convolution as a matrix product, whose rows are then added up where they meet.
+
+    P[n,p,(i,c)] = sum_k dy[n,p,k] · w[i,c,k]                      [N·O x K] · [K x R·C] -> [N·O x R·C]
+    dx[n,u,c]    = sum_{p,i : s·p + d·i − l = u} P[n,p,(i,c)]
+
+No product is with a zero, and w stays as it is. With u + l = s·q + r and p = q − m, tap i meets u where d·i = r + s·m
+(as in periods.py): one term for each m < M = ceil((d(R−1) + 1)/s) per axis, a row of C channels that is gathered. P is
+R/s per axis times as large as dx, so it is made for some images at a time, or for some rows of one. For CPUs and
+groups = 1, where s > 1 and an element of P is a sum that takes longer than to write and read it.
+
+Why not lax's own form: it convolves a dy dilated by s. XLA:CPU's library takes that in two dimensions, though not at
+its full speed; in three it is a loop nest. Figures in experiments/README.md.
+"""
+
+import functools
+import itertools
+import math
+
+import numpy as np
+from jax import lax
+
+from jaxconv.algorithms.apart import apart, made_apart
+from jaxconv.algorithms.blocks import CONSTANT, TABLE, flat_zeros, loop
+from jaxconv.algorithms.dtypes import accumulator
+from jaxconv.algorithms.gathers import reader
+
+# Bytes of P.
+BLOCK = 8 << 20
+
+
+@apart
+def input_grad(dy, w, window, groups, precision, dtype):
+    """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
+    assert groups == 1
+    batch, (channels, k), wide = dy.shape[0], w.shape[-2:], accumulator(dtype)
+    size, (first, *others) = window.input_size, window.output_size
+    line = math.prod(others) * window.tap_count  # rows of P that one place of dy, on the first axis, makes
+    fit = BLOCK // (line * channels * np.dtype(wide).itemsize)
+    images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
+    height, lines = (size[0], first) if first <= fit else _part(window, fit)
+    parts = -(-size[0] // height)
+    rows = _rows_read(window, height)
+    dy, w = dy.reshape(batch, first, -1, k), w.reshape(-1, k).astype(wide)
+
+    def block(number):
+        """Some images of dx, or a part of one: so many of its places on the first axis."""
+        image = lax.mul(number, np.int32(images)) if parts == 1 else lax.div(number, np.int32(parts))
+        start = moved = np.int32(0)
+        if parts > 1:
+            place = lax.mul(lax.rem(number, np.int32(parts)), np.int32(height // window.strides[0]))
+            place = lax.add(place, np.int32(_first_read(window)))
+            start = lax.clamp(np.int32(0), place, np.int32(first - lines))
+            moved = lax.mul(lax.sub(place, start), np.int32(line))
+        starts, sizes = (image, start, np.int32(0), np.int32(0)), (images, lines, *dy.shape[2:])
+        read = lax.dynamic_slice(dy, starts, sizes, allow_negative_indices=False).reshape(-1, k).astype(wide)
+        contracted = (((1,), (1,)), ((), ()))
+        p = lax.dot_general(read, w, contracted, precision=precision, preferred_element_type=wide)
+        p = p.reshape(images, lines * line, channels)
+        if parts == 1:
+            return made_apart(lambda p: _summed(p, rows).astype(dtype), p)
+        return made_apart(lambda p, by, rows: _summed(p, _moved(rows, by, lines * line)).astype(dtype), p, moved, rows)
+
+    count = batch // images * parts
+    if count == 1:
+        return block(np.int32(0)).reshape(batch, *size, channels)
+    shape = (batch, parts * height, *size[1:], channels)
+
+    def put(number, dx):
+        start = lax.mul(number, np.int32(math.prod(shape) // count))
+        return lax.dynamic_update_slice(dx, block(number).reshape(-1), (start,), allow_negative_indices=False)
+
+    dx = loop(put, flat_zeros(shape, dtype, dy, w), count).reshape(shape)
+    return lax.slice_in_dim(dx, 0, size[0], axis=1)
+
+
+def terms(window):
+    """How many terms a sum over P has at most."""
+    return math.prod(_shifts(window))
+
+
+def _summed(p, rows):
+    """dx[n,u,c], the sum of p[n, row[u], c] over all rows, where row[u] is not negative."""
+    return functools.reduce(lax.add, map(reader(p, rows[0].shape[0], 0), rows))
+
+
+def _moved(rows, by, count):
+    """The numbers row + by, negative where that is not among so many."""
+    rows = [lax.add(row, lax.broadcast(by, row.shape)) for row in rows]
+    return [lax.select(lax.lt(row, lax.full_like(row, count)), row, lax.full_like(row, -1)) for row in rows]
+
+
+def _shifts(window):
+    """M, how many shifts m there are, per axis."""
+    return [-(-extent // s) for extent, s in zip(window.extent, window.strides, strict=True)]
+
+
+def _first_read(window):
+    """The first p, on the first axis, that u = 0 and those after it ask for, whether it exists or not."""
+    return window.padding[0][0] // window.strides[0] - (_shifts(window)[0] - 1)
+
+
+def _part(window, fit):
+    """So many places of dx on the first axis that at most `fit` of dy are read, and how many are, and the table is small.
+
+    A multiple of the stride; all, where dy has no more than are read.
+    """
+    (s, *_), (n, *others), o = window.strides, window.input_size, window.output_size[0]
+    besides = _shifts(window)[0] - (window.padding[0][0] % s == 0)
+    most = min(fit - besides, TABLE // (4 * s * math.prod(others) * terms(window)), -(-n // s))
+    most = max(1, most)
+    # Parts of one size, if there are such of half of that and more.
+    periods = next((q for q in range(most, most // 2, -1) if n % (q * s) == 0), most)
+    return (periods * s, periods + besides) if periods + besides < o else (n, o)
+
+
+def _rows_read(window, height):
+    """For every shift, the number of the row (p, i) of P with s·p + d·i − l = u, for u of so many first-axis places.
+
+    A negative number where there is none. Constants of the program, or where they are large computed by it. For a part
+    of the first axis p counts from `_first_read` on, and it is not asked whether it exists.
+    """
+    outside = -(2**31 // window.ndim)  # makes a sum with it negative
+    step_p, step_i = window.tap_count, 1
+    terms: list[np.ndarray] = []
+    sizes = (height, *window.input_size[1:])
+    axes = zip(sizes, window.output_size, window.strides, window.dilation, _shifts(window), strict=True)
+    for axis, (n, o, s, d, count) in reversed(list(enumerate(axes))):
+        v, m = np.arange(n) + window.padding[axis][0], np.arange(count)[:, None]
+        p, offset = v // s - m, v % s + s * m
+        exists = (offset % d == 0) & (offset < window.extent[axis])
+        if axis == 0 and height < window.input_size[0]:
+            p = p - _first_read(window)
+        else:
+            exists &= (p >= 0) & (p < o)
+        terms.insert(0, np.where(exists, p * step_p + offset // d * step_i, outside).astype(np.int32))
+        step_p, step_i = step_p * o, step_i * window.window_size[axis]
+    shifts = [shift for shift in itertools.product(*terms) if all((row >= 0).any() for row in shift)]
+    shifts = shifts or [tuple(term[0] for term in terms)]  # no window reads x
+    if 4 * len(shifts) * math.prod(sizes) <= CONSTANT:
+        return [functools.reduce(np.add.outer, shift).reshape(-1) for shift in shifts]
+    spread = lambda row, axis: lax.broadcast_in_dim(row, sizes, (axis,))  # noqa: E731
+    spreads = [[spread(row, axis) for axis, row in enumerate(shift)] for shift in shifts]
+    return [functools.reduce(lax.add, rows).reshape(-1) for rows in spreads]
