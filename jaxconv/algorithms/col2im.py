@@ -100,9 +100,9 @@ def _first_read(window):
 
 
 def _part(window, fit):
-    """So many places of dx on the first axis that at most `fit` of dy are read, and how many are, and the table is small.
+    """How many places of dx on the first axis make a part, and how many of dy that reads.
 
-    A multiple of the stride; all, where dy has no more than are read.
+    A multiple of the stride, so that at most `fit` are read and the table is small; all, where dy has no more.
     """
     (s, *_), (n, *others), o = window.strides, window.input_size, window.output_size[0]
     besides = _shifts(window)[0] - (window.padding[0][0] % s == 0)

@@ -7,7 +7,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
     conv in 2-D, 3-D and more      im2col      a matrix product over all taps side by side, a block at a time
-      in 1-D, or small             xla         what its library is for; with jaxlib 0.11 also large images in 2-D
+      in 1-D, or small             xla         what its library is for; also large images of many channels in 2-D,
+                                               with jaxlib 0.11 of 16
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       col2im      a matrix product with all taps, whose rows are added up where they meet
       of few outputs, large windows  phases    a convolution of dy to all phases of the stride
@@ -42,7 +43,7 @@ def conv(x, w, window, groups, precision, dtype):
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2 or _is_im2cols(x, w, window.output_size):
+    if window.ndim > 2 or _is_im2cols(x, w, window.output_size, window.strides):
         return im2col.conv(x, w, window, groups, precision, dtype)
     return xla.conv(x, w, window, groups, precision, dtype)
 
@@ -57,7 +58,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
     if window.tap_count == 1:
         return products.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w, window.input_size)):
+    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w, window.input_size, window.strides)):
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
@@ -101,9 +102,10 @@ def _is_depthwise(inputs, outputs, groups):
     return inputs == 1 and outputs <= 8 * groups
 
 
-def _is_im2cols(a, w, positions):
+def _is_im2cols(a, w, positions, strides):
     """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile."""
-    count = math.prod(positions)
+    count, narrow = math.prod(positions), min(w.shape[-2:])
     if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
-    return not (HAS_FAST_CONVOLUTIONS and min(w.shape[-2:]) >= 16 and count >= IMAGE)
+    is_fast = narrow >= 16 if HAS_FAST_CONVOLUTIONS else narrow >= 96 and set(strides) == {1}
+    return not (is_fast and count >= IMAGE)

@@ -74,9 +74,9 @@ def extremum_grad(dy, tap, window):
 
 
 def reader(a, count, fill, dtype: type[np.integer] = np.int32):
-    """A function from a row of so many pixels' numbers to a[:, row] as (N, count, C), with fill where they are negative.
+    """A function from a row, the numbers of so many pixels, to a[:, row] as (N, count, C).
 
-    dtype is that of the indices.
+    Where a number is negative, fill. dtype is that of the indices.
     """
     images, *spatial, channels = a.shape
     a = lax.reshape(a, (images, math.prod(spatial), channels))
