@@ -43,7 +43,7 @@ def conv(x, w, window, groups, precision, dtype):
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2 or _is_im2cols(x, w, window.output_size, window.strides):
+    if window.ndim > 2 or _is_im2cols(x, w, window.output_size):
         return im2col.conv(x, w, window, groups, precision, dtype)
     return xla.conv(x, w, window, groups, precision, dtype)
 
@@ -58,7 +58,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
     if window.tap_count == 1:
         return products.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w, window.input_size, window.strides)):
+    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w, window.input_size)):
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
@@ -102,10 +102,9 @@ def _is_depthwise(inputs, outputs, groups):
     return inputs == 1 and outputs <= 8 * groups
 
 
-def _is_im2cols(a, w, positions, strides):
+def _is_im2cols(a, w, positions):
     """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile."""
     count, narrow = math.prod(positions), min(w.shape[-2:])
     if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
-    is_fast = narrow >= 16 if HAS_FAST_CONVOLUTIONS else narrow >= 96 and set(strides) == {1}
-    return not (is_fast and count >= IMAGE)
+    return not (narrow >= (16 if HAS_FAST_CONVOLUTIONS else 96) and count >= IMAGE)

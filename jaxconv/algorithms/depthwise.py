@@ -61,7 +61,7 @@ def conv(x, w, window, groups, precision, dtype):
 def _gathered_conv(x, w, window, dtype):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c] · w[i,c]."""
     terms = [
-        lax.mul(term.astype(w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
+        lax.mul(lax.convert_element_type(term, w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
         for i, term in enumerate(gathers.what_taps_read(x, window))
     ]
     return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
@@ -115,10 +115,16 @@ def input_grad(dy, w, window, groups, precision, dtype):
     return from_periods(fold(add_shift, jnp.zeros(shape, w.dtype), moves), window).astype(dtype)
 
 
-@apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,m] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]."""
     del precision
+    # Not of this shape where it is made: XLA would choose another layout there, and copy.
+    return _kernel_grad(x, dy, window, groups, dtype).reshape(*window.window_size, 1, dy.shape[-1])
+
+
+@apart
+def _kernel_grad(x, dy, window, groups, dtype):
+    """The same as (R, groups·M)."""
     wide = accumulator(x.dtype, dtype)
     kernels = dy.shape[-1] // groups
     if kernels > 1:
@@ -141,7 +147,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
         return all_blocks.total(products, shape, wide, x, dy).sum(0)
 
     dw = over_taps(sums, window, SUMS)
-    return dw.reshape(*window.window_size, 1, groups * kernels).astype(dtype)
+    return dw.reshape(window.tap_count, groups * kernels).astype(dtype)
 
 
 def _sum_over_taps(add, total, window):

@@ -79,7 +79,8 @@ def reader(a, count, fill, dtype: type[np.integer] = np.int32):
     Where a number is negative, fill. dtype is that of the indices.
     """
     images, *spatial, channels = a.shape
-    a = lax.reshape(a, (images, math.prod(spatial), channels))
+    pixels = (math.prod(spatial), channels)
+    a = lax.reshape(a, pixels if images == 1 else (images, *pixels))
     fills = lax.full((images, count, channels), fill, a.dtype)
     # In every image by itself, so that a batch divided among devices by jit stays where it is.
     numbers = lax.GatherDimensionNumbers(
@@ -94,10 +95,10 @@ def reader(a, count, fill, dtype: type[np.integer] = np.int32):
         is_table = isinstance(row, np.ndarray)
         is_padded = not is_table or (row < 0).any()  # of one that the program computes it is not known
         index = (np.maximum(row, 0) if is_table else lax.max(row, lax.full_like(row, 0))).astype(dtype)
-        index = lax.broadcast_in_dim(index, (images, count, 1), (1,))
-        if images == 1:  # less to compile
-            gathered = rows_of(lax.squeeze(a, (0,)), index)
+        if images == 1:  # less to trace and compile
+            gathered = rows_of(a, index.reshape(1, count, 1))
         else:
+            index = lax.broadcast_in_dim(index, (images, count, 1), (1,))
             gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
         if not is_padded:
             return gathered
