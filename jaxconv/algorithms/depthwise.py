@@ -118,13 +118,13 @@ def input_grad(dy, w, window, groups, precision, dtype):
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,m] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,c,m]."""
     del precision
-    # Not of this shape where it is made: XLA would choose another layout there, and copy.
+    # From one axis, or XLA chooses another layout for an axis of size 1, and copies.
     return _kernel_grad(x, dy, window, groups, dtype).reshape(*window.window_size, 1, dy.shape[-1])
 
 
 @apart
 def _kernel_grad(x, dy, window, groups, dtype):
-    """The same as (R, groups·M)."""
+    """The same as one axis."""
     wide = accumulator(x.dtype, dtype)
     kernels = dy.shape[-1] // groups
     if kernels > 1:
@@ -147,7 +147,7 @@ def _kernel_grad(x, dy, window, groups, dtype):
         return all_blocks.total(products, shape, wide, x, dy).sum(0)
 
     dw = over_taps(sums, window, SUMS)
-    return dw.reshape(window.tap_count, groups * kernels).astype(dtype)
+    return dw.reshape(-1).astype(dtype)
 
 
 def _sum_over_taps(add, total, window):

@@ -103,7 +103,7 @@ def _block_diagonal(w, merged):
     shape = (*kernel, merged, inputs, merged, outputs // merged)
     w = w.reshape(*kernel, inputs, merged, outputs // merged)
     w = lax.broadcast_in_dim(w, shape, (*range(ndim), ndim + 1, ndim + 2, ndim + 3))
-    own = lax.broadcast_in_dim(jnp.eye(merged, dtype=bool), shape, (ndim, ndim + 2))
+    own = lax.broadcast_in_dim(np.eye(merged, dtype=bool), shape, (ndim, ndim + 2))
     return jnp.where(own, w, 0).reshape(*kernel, merged * inputs, outputs)
 
 
