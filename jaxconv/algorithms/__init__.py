@@ -33,6 +33,7 @@ and the adjoint of that after. It is here, so that no rule and no algorithm know
 
 import functools
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -94,8 +95,16 @@ def _zeros(shape, dtype, *like):
     return varying_alike(jnp.zeros(shape, dtype), *like)[0]
 
 
-def _contract(form, a, b, window, groups, precision, dtype):
-    """The choice: platform -> algorithm, per form. On GPUs and TPUs, unmeasured, the library's own convolutions."""
+def _contract(*arguments):
+    """The choice, traced once for a rule's primal and its forward rule, which JAX traces after one another."""
+    # They differ in this: no mesh, and an empty one.
+    with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
+        return _chosen(*arguments)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5, 6), inline=True)
+def _chosen(form, a, b, window, groups, precision, dtype):
+    """Platform -> algorithm, per form. On GPUs and TPUs, unmeasured, the library's own convolutions."""
 
     def computed_by(module):
         return lambda a, b: getattr(module, form)(a, b, window, groups, precision, dtype)

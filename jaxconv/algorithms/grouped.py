@@ -104,7 +104,7 @@ def _block_diagonal(w, merged):
     w = w.reshape(*kernel, inputs, merged, outputs // merged)
     w = lax.broadcast_in_dim(w, shape, (*range(ndim), ndim + 1, ndim + 2, ndim + 3))
     own = lax.broadcast_in_dim(np.eye(merged, dtype=bool), shape, (ndim, ndim + 2))
-    return jnp.where(own, w, 0).reshape(*kernel, merged * inputs, outputs)
+    return lax.select(own, w, lax.full_like(w, 0)).reshape(*kernel, merged * inputs, outputs)
 
 
 def _diagonal(dw, merged):
