@@ -195,7 +195,7 @@ def all_pixels_read(window, images, start, offsets, constant=True):
     small table for each axis.
     """
     places = [np.arange(size, dtype=np.int32) for size in window.output_size]
-    terms, pixels = _terms(window, places, start, offsets), math.prod(window.input_size)
+    terms, pixels = pixel_terms(window, places, start, offsets), math.prod(window.input_size)
     shape = (images, *window.output_size, len(offsets))
     if constant and all(isinstance(term, np.ndarray) for term in terms):
         index = (np.arange(images, dtype=np.int32) * pixels).reshape(-1, *[1] * (window.ndim + 1))
@@ -216,15 +216,20 @@ def pixels_read(window, position, start, offsets):
         size = lax.full_like(position, size)
         places.insert(0, lax.rem(position, size))
         position = lax.div(position, size)
-    return functools.reduce(lax.add, _terms(window, [position, *places], start, offsets))
+    return functools.reduce(lax.add, pixel_terms(window, [position, *places], start, offsets))
 
 
-def _terms(window, places, start, offsets):
+def nowhere(ndim):
+    """A term that makes a sum of one term per axis negative, whatever the others are: fewer than 2**31 // ndim."""
+    return -(2**31 // ndim)
+
+
+def pixel_terms(window, places, start, offsets):
     """What a place along each axis adds to the number of the pixel that the taps start + offset read, (places, taps).
 
     So much less than 0 where that is outside that the sum is negative.
     """
-    outside, pixels, terms = -(2**31 // window.ndim), 1, []
+    outside, pixels, terms = nowhere(window.ndim), 1, []
     for axis, place in reversed(list(enumerate(places))):
         taps = np.asarray([offset[axis] for offset in offsets], np.int32) + start[axis]
         taps = taps * np.int32(window.dilation[axis]) - np.int32(window.padding[axis][0])

@@ -16,13 +16,15 @@ import functools
 import itertools
 import math
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import CONSTANT, TABLE, flat_zeros, loop
+from jaxconv.algorithms.blocks import flat_zeros, loop, nowhere
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.gathers import reader
+from jaxconv.algorithms.periods import windows_of
 
 # Bytes of P.
 BLOCK = 8 << 20
@@ -57,8 +59,9 @@ def input_grad(dy, w, window, groups, precision, dtype):
         p = lax.dot_general(read, w, contracted, precision=precision, preferred_element_type=wide)
         p = p.reshape(images, lines * line, channels)
         if parts == 1:
-            return made_apart(lambda p: _summed(p, rows).astype(dtype), p)
-        return made_apart(lambda p, by, rows: _summed(p, _moved(rows, by, lines * line)).astype(dtype), p, moved, rows)
+            return made_apart(lambda p: _summed(p, rows, size).astype(dtype), p)
+        rows_of = lambda by: [_moved(row, by, lines * line) for row in rows]  # noqa: E731
+        return made_apart(lambda p, by: _summed(p, rows_of(by), (height, *size[1:])).astype(dtype), p, moved)
 
     count = batch // images * parts
     if count == 1:
@@ -75,69 +78,58 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
 def terms(window):
     """How many terms a sum over P has at most."""
-    return math.prod(_shifts(window))
+    return math.prod(-(-extent // s) for extent, s in zip(window.extent, window.strides, strict=True))
 
 
-def _summed(p, rows):
-    """dx[n,u,c], the sum of p[n, row[u], c] over all rows, where row[u] is not negative."""
-    return functools.reduce(lax.add, map(reader(p, rows[0].shape[0], 0), rows))
+def _summed(p, rows, sizes):
+    """dx[n,u,c], the sum of p[n, row[u], c] over all rows, a term per axis, where row[u] is not negative."""
+    return functools.reduce(lax.add, map(reader(p, sizes, 0), rows))
 
 
-def _moved(rows, by, count):
-    """The numbers row + by, negative where that is not among so many."""
-    rows = [lax.add(row, lax.broadcast(by, row.shape)) for row in rows]
-    return [lax.select(lax.lt(row, lax.full_like(row, count)), row, lax.full_like(row, -1)) for row in rows]
-
-
-def _shifts(window):
-    """M, how many shifts m there are, per axis."""
-    return [-(-extent // s) for extent, s in zip(window.extent, window.strides, strict=True)]
+def _moved(row, by, count):
+    """The numbers row + by, negative where there are not so many rows; `by` is whole places of the first axis."""
+    first, *others = row
+    first = lax.add(jnp.asarray(first), lax.broadcast(by, first.shape))
+    exists = lax.lt(first, lax.full_like(first, count))
+    return (lax.select(exists, first, lax.full_like(first, -1)), *others)
 
 
 def _first_read(window):
     """The first p, on the first axis, that u = 0 and those after it ask for, whether it exists or not."""
-    return window.padding[0][0] // window.strides[0] - (_shifts(window)[0] - 1)
+    s, extent = window.strides[0], window.extent[0]
+    return window.padding[0][0] // s - (-(-extent // s) - 1)
 
 
 def _part(window, fit):
     """How many places of dx on the first axis make a part, and how many of dy that reads.
 
-    A multiple of the stride, so that at most `fit` are read and the table is small; all, where dy has no more.
+    A multiple of the stride, so that at most `fit` are read; all, where dy has no more.
     """
-    (s, *_), (n, *others), o = window.strides, window.input_size, window.output_size[0]
-    besides = _shifts(window)[0] - (window.padding[0][0] % s == 0)
-    most = min(fit - besides, TABLE // (4 * s * math.prod(others) * terms(window)), -(-n // s))
-    most = max(1, most)
+    s, n, o = window.strides[0], window.input_size[0], window.output_size[0]
+    besides = -(-window.extent[0] // s) - (window.padding[0][0] % s == 0)
+    most = max(1, min(fit - besides, -(-n // s)))
     # Parts of one size, if there are such of half of that and more.
     periods = next((q for q in range(most, most // 2, -1) if n % (q * s) == 0), most)
     return (periods * s, periods + besides) if periods + besides < o else (n, o)
 
 
 def _rows_read(window, height):
-    """For every shift, the number of the row (p, i) of P with s·p + d·i − l = u, for u of so many first-axis places.
+    """For every shift, the number of the row (p, i) of P with s·p + d·i − l = u, a term per axis, of all u.
 
-    A negative number where there is none. Constants of the program, or where they are large computed by it. For a part
-    of the first axis p counts from `_first_read` on, and it is not asked whether it exists.
+    Negative where there is none. Of so many places on the first axis: if those are not all, p counts from `_first_read`
+    on, and it is not asked whether it exists.
     """
-    outside = -(2**31 // window.ndim)  # makes a sum with it negative
     step_p, step_i = window.tap_count, 1
-    terms: list[np.ndarray] = []
-    sizes = (height, *window.input_size[1:])
-    axes = zip(sizes, window.output_size, window.strides, window.dilation, _shifts(window), strict=True)
-    for axis, (n, o, s, d, count) in reversed(list(enumerate(axes))):
-        v, m = np.arange(n) + window.padding[axis][0], np.arange(count)[:, None]
-        p, offset = v // s - m, v % s + s * m
-        exists = (offset % d == 0) & (offset < window.extent[axis])
+    of_axes: list[np.ndarray] = []
+    axes = zip((height, *window.input_size[1:]), window.output_size, window.window_size, window.padding, strict=True)
+    for axis, (n, o, r, (low, _)) in reversed(list(enumerate(axes))):
+        p, i = windows_of(window, axis, np.arange(n) + low)
+        exists = i >= 0
         if axis == 0 and height < window.input_size[0]:
             p = p - _first_read(window)
         else:
             exists &= (p >= 0) & (p < o)
-        terms.insert(0, np.where(exists, p * step_p + offset // d * step_i, outside).astype(np.int32))
-        step_p, step_i = step_p * o, step_i * window.window_size[axis]
-    shifts = [shift for shift in itertools.product(*terms) if all((row >= 0).any() for row in shift)]
-    shifts = shifts or [tuple(term[0] for term in terms)]  # no window reads x
-    if 4 * len(shifts) * math.prod(sizes) <= CONSTANT:
-        return [functools.reduce(np.add.outer, shift).reshape(-1) for shift in shifts]
-    spread = lambda row, axis: lax.broadcast_in_dim(row, sizes, (axis,))  # noqa: E731
-    spreads = [[spread(row, axis) for axis, row in enumerate(shift)] for shift in shifts]
-    return [functools.reduce(lax.add, rows).reshape(-1) for rows in spreads]
+        of_axes.insert(0, np.where(exists, p * step_p + i * step_i, nowhere(window.ndim)).astype(np.int32))
+        step_p, step_i = step_p * o, step_i * r
+    shifts = [shift for shift in itertools.product(*of_axes) if all((term >= 0).any() for term in shift)]
+    return shifts or [tuple(terms[0] for terms in of_axes)]  # no window reads x

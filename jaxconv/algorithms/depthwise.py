@@ -23,9 +23,10 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import gathers
 from jaxconv.algorithms.apart import apart
-from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.blocks import blocks, loop
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
 from jaxconv.algorithms.views import at, fold, in_groups, over_taps, plus, tap_views
@@ -61,10 +62,13 @@ def conv(x, w, window, groups, precision, dtype):
 def _gathered_conv(x, w, window, dtype):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c] · w[i,c]."""
     terms = [
-        lax.mul(lax.convert_element_type(term, w.dtype), _spread(lax.slice_in_dim(w, i, i + 1), term.shape))
+        lax.mul(
+            lax.convert_element_type(term, w.dtype),
+            _spread(lax.slice_in_dim(w, i, i + 1), term.shape, (0, term.ndim - 1)),
+        )
         for i, term in enumerate(gathers.what_taps_read(x, window))
     ]
-    return functools.reduce(lax.add, terms).astype(dtype).reshape(x.shape[0], *window.output_size, x.shape[-1])
+    return functools.reduce(lax.add, terms).astype(dtype)
 
 
 def input_grad(dy, w, window, groups, precision, dtype):
@@ -137,14 +141,15 @@ def _kernel_grad(x, dy, window, groups, dtype):
         """The sum of every one of the taps start + offset, over blocks first, then over a block's positions."""
         rows = all_blocks.rows(x, start, offsets)
 
-        shape = (all_blocks.positions, len(offsets), *dy.shape[1:])
-
-        def products(number):
-            taps = rows(number).astype(wide).reshape(*shape[:2], groups)
+        def add(number, totals):
+            taps = rows(number).astype(wide).reshape(*totals.shape[:2], groups)
             dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            return lax.mul(_spread(taps, shape, (0, 1, 2)), _spread(dy_block, shape, (0, *range(2, len(shape)))))
+            dy_block = _spread(dy_block, totals.shape, (0, *range(2, totals.ndim)))
+            return lax.add(totals, lax.mul(_spread(taps, totals.shape, (0, 1, 2)), dy_block))
 
-        return all_blocks.total(products, shape, wide, x, dy).sum(0)
+        # Of this shape, not of one axis: the products are made in it.
+        zeros = lax.full((all_blocks.positions, len(offsets), *dy.shape[1:]), 0, wide)
+        return loop(add, varying_alike(zeros, x, dy)[0], all_blocks.count).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(-1).astype(dtype)

@@ -19,6 +19,14 @@ from jax import lax
 from jaxconv.algorithms.views import sliced
 
 
+def windows_of(window, axis, v):
+    """Of these padded positions v on an axis, for every m: p = q − m, and the tap of it that reaches v, or −1."""
+    s, d, extent = window.strides[axis], window.dilation[axis], window.extent[axis]
+    m = np.arange(-(-extent // s))[:, None]
+    offset = v % s + s * m
+    return v // s - m, np.where((offset % d == 0) & (offset < extent), offset // d, -1)
+
+
 def shifts(dy_shape, window):
     """The shifts m, the tap that each makes reach each position of a period, and the shape of dx in periods.
 

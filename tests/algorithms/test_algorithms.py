@@ -409,7 +409,8 @@ def traced_by(modules, form, window, groups, *arrays):
         (4, 16, {False, True}),
         (28, 8, set()),
         (28, 16, {True}),
-        (28, 256, {True}),
+        (28, 96, {False, True}),
+        (28, 256, {False, True}),
         (7, 256, set()),
     ],
 )
