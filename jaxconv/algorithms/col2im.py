@@ -26,7 +26,7 @@ from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.gathers import reader
 from jaxconv.algorithms.periods import windows_of
 
-# Bytes of P.
+# Bytes of P, and of the dy that it is made of.
 BLOCK = 8 << 20
 
 
@@ -37,7 +37,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     batch, (channels, k), wide = dy.shape[0], w.shape[-2:], accumulator(dtype)
     size, (first, *others) = window.input_size, window.output_size
     line = math.prod(others) * window.tap_count  # rows of P that one place of dy, on the first axis, makes
-    fit = BLOCK // (line * channels * np.dtype(wide).itemsize)
+    fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * np.dtype(wide).itemsize)
     images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
     height, lines = (size[0], first) if first <= fit else _part(window, fit)
     parts = -(-size[0] // height)
@@ -57,11 +57,14 @@ def input_grad(dy, w, window, groups, precision, dtype):
         read = lax.dynamic_slice(dy, starts, sizes, allow_negative_indices=False).reshape(-1, k).astype(wide)
         contracted = (((1,), (1,)), ((), ()))
         p = lax.dot_general(read, w, contracted, precision=precision, preferred_element_type=wide)
-        p = p.reshape(images, lines * line, channels)
-        if parts == 1:
-            return made_apart(lambda p: _summed(p, rows, size).astype(dtype), p)
-        rows_of = lambda by: [_moved(row, by, lines * line) for row in rows]  # noqa: E731
-        return made_apart(lambda p, by: _summed(p, rows_of(by), (height, *size[1:])).astype(dtype), p, moved)
+
+        def summed(p, moved):
+            """dx[n,u,c], the sum of the rows of P that are not negative."""
+            found = rows if parts == 1 else [_moved(row, moved, lines * line) for row in rows]
+            read = reader(p.reshape(images, -1, channels), (height, *size[1:]), 0)
+            return functools.reduce(lax.add, map(read, found)).astype(dtype)
+
+        return made_apart(summed, p, moved)
 
     count = batch // images * parts
     if count == 1:
@@ -79,11 +82,6 @@ def input_grad(dy, w, window, groups, precision, dtype):
 def terms(window):
     """How many terms a sum over P has at most."""
     return math.prod(-(-extent // s) for extent, s in zip(window.extent, window.strides, strict=True))
-
-
-def _summed(p, rows, sizes):
-    """dx[n,u,c], the sum of p[n, row[u], c] over all rows, a term per axis, where row[u] is not negative."""
-    return functools.reduce(lax.add, map(reader(p, sizes, 0), rows))
 
 
 def _moved(row, by, count):

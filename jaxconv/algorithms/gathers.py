@@ -81,12 +81,14 @@ def reader(a, sizes, fill, dtype: type[np.integer] = np.int32):
     `fill` where a term is negative. dtype is that of the indices.
     """
     images, *spatial, channels = a.shape
-    pixels, shape = (math.prod(spatial), channels), (images, *sizes, channels)
-    a = lax.reshape(a, pixels if images == 1 else (images, *pixels))
-    fills = lax.full(shape, fill, a.dtype)
+    shape = (images, *sizes, channels)
+    # Of one channel, without that axis: XLA would make a copy of such an array with another layout.
+    row = (channels,) if channels > 1 else ()
+    a = lax.reshape(a, (*((images,) if images > 1 else ()), math.prod(spatial), *row))
+    fills = lax.full((images, *sizes, *row), fill, a.dtype)
     # In every image by itself, so that a batch divided among devices by jit stays where it is.
     numbers = lax.GatherDimensionNumbers(
-        offset_dims=(len(sizes) + 1,),
+        offset_dims=(len(sizes) + 1,)[: len(row)],
         collapsed_slice_dims=(1,),
         start_index_map=(1,),
         operand_batching_dims=(0,),
@@ -96,18 +98,16 @@ def reader(a, sizes, fill, dtype: type[np.integer] = np.int32):
     def read(terms):
         is_table = [isinstance(term, np.ndarray) for term in terms]  # or is computed by the program
         inside = [term >= 0 for term in terms]
-        terms = [
-            np.maximum(t, 0) if k else lax.max(t, lax.full_like(t, 0)) for t, k in zip(terms, is_table, strict=True)
-        ]
-        index = spread([term.astype(dtype) for term in terms], (*shape[:-1], 1))
+        terms = [(np if k else jnp).maximum(t, 0).astype(dtype) for t, k in zip(terms, is_table, strict=True)]
+        index = spread(terms, (*shape[:-1], 1))
         if images == 1:  # less to compile
             gathered = rows_of(a, index)
         else:
-            gathered = lax.gather(a, index, numbers, (1, 1, channels), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
-        for axis, (at, k) in enumerate(zip(inside, is_table, strict=True)):
+            gathered = lax.gather(a, index, numbers, (1, 1, *row), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
+        for axis, (at, k) in enumerate(zip(inside, is_table, strict=True), 1):
             if not k or not at.all():
-                gathered = lax.select(lax.broadcast_in_dim(at, shape, (axis + 1,)), gathered, fills)
-        return gathered
+                gathered = lax.select(lax.broadcast_in_dim(at, gathered.shape, (axis,)), gathered, fills)
+        return lax.reshape(gathered, shape)
 
     return read
 
