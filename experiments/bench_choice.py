@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from experiments.bench_layers import geometric_mean
-from jaxconv.algorithms import canonical, cpu, few, im2col, phases, xla
+from jaxconv.algorithms import canonical, col2im, cpu, few, im2col, phases, xla
 from jaxconv.geometry import Window, conv_window
 
 FORMS = ("conv", "input_grad", "kernel_grad")
@@ -97,7 +97,10 @@ def algorithms_for(one: Draw) -> dict[str, Any]:
     found = {
         name: lambda a, b, form=getattr(module, one.form): form(a, b, *options) for name, module in modules.items()
     }
-    if one.form == "input_grad" and set(one.window.strides) != {1} and set(one.window.dilation) == {1}:
+    is_strided = one.form == "input_grad" and set(one.window.strides) != {1}
+    if is_strided and col2im.terms(one.window) <= 64:
+        found["col2im"] = lambda a, b: col2im.input_grad(a, b, *options)
+    if is_strided and set(one.window.dilation) == {1}:
         for name, dense in (("phases by xla", xla.conv), ("phases by im2col", im2col.conv)):
             found[name] = lambda a, b, form=dense: phases.input_grad(a, b, *options, form)
     return found

@@ -11,7 +11,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
                                                with jaxlib 0.11 of 16
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       col2im      a matrix product with all taps, whose rows are added up where they meet
-      of few outputs, large windows  phases    a convolution of dy to all phases of the stride
+      few outputs, large windows   phases      a convolution of dy to all phases of the stride
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution
@@ -62,13 +62,11 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
-    is_dilated = set(window.dilation) != {1}
-    (channels, outputs), terms = w.shape[-2:], col2im.terms(window)
-    if terms <= 16 and (outputs >= 32 or outputs > channels) or is_dilated and terms <= 64:
+    if _is_col2ims(w, window):
         return col2im.input_grad(dy, w, window, groups, precision, dtype)
-    if is_dilated:
-        return xla.input_grad(dy, w, window, groups, precision, dtype)
-    return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
+    if set(window.dilation) == {1}:
+        return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
+    return xla.input_grad(dy, w, window, groups, precision, dtype)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
@@ -108,3 +106,13 @@ def _is_im2cols(a, w, positions):
     if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
     return not (narrow >= (16 if HAS_FAST_CONVOLUTIONS else 96) and count >= IMAGE)
+
+
+def _is_col2ims(w, window):
+    """Whether there are few terms to add up, each of them a sum that is longer work than to write and read it."""
+    (channels, outputs), terms = w.shape[-2:], col2im.terms(window)
+    if math.prod(window.output_size) * window.tap_count >= 2**31 // window.ndim:  # int32 does not count them
+        return False
+    if set(window.dilation) != {1}:  # phases is not for these
+        return terms <= 64
+    return terms <= 16 and (outputs >= 32 or outputs > channels)

@@ -425,6 +425,34 @@ def test_convolutions_are_xlas_where_that_is_faster(form, size, channels, by_xla
     assert xlas != im2cols
 
 
+@pytest.mark.parametrize(
+    ("kernel", "channels", "outputs", "dilation", "by"),
+    [
+        ((3, 3), 64, 128, 1, "col2im"),
+        ((3, 3), 3, 16, 1, "col2im"),
+        ((3, 3, 3), 32, 64, 1, "col2im"),
+        ((7, 7), 3, 64, 1, "col2im"),  # 16 terms
+        ((3, 3), 16, 16, 2, "col2im"),
+        ((3, 3), 64, 16, 1, "phases"),  # of few outputs
+        ((9, 9), 64, 64, 1, "phases"),  # 25 terms
+        ((19, 19), 64, 64, 2, "xla"),  # 361 terms
+    ],
+)
+def test_strided_input_gradients_are_of_the_algorithm_for_their_window(kernel, channels, outputs, dilation, by):
+    size = (48, 48, 12)[: len(kernel)]
+    window = conv_window(size, kernel, strides=2, dilation=dilation, padding="SAME")
+    dy, w = ((2, *window.output_size, outputs), (*kernel, channels, outputs))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (dy, w)]
+    options = (window, 1, None, jnp.float32)
+    algorithm = {
+        "col2im": lambda dy, w: col2im.input_grad(dy, w, *options),
+        "phases": lambda dy, w: phases.input_grad(dy, w, *options, cpu.conv),
+        "xla": lambda dy, w: xla.input_grad(dy, w, *options),
+    }[by]
+    chosen = jax.make_jaxpr(lambda dy, w: cpu.input_grad(dy, w, *options))(*arrays)
+    assert str(chosen) == str(jax.make_jaxpr(algorithm)(*arrays))
+
+
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("form", FORMS)
 def test_what_windows_read_is_made_by_whole_rows(form, batch):

@@ -95,9 +95,14 @@ LAYERS = {
     "products": (same, array(1, 1, 64, 64), IMAGE),
     "depthwise": (functools.partial(same, groups=64), array(3, 3, 1, 64), IMAGE),
     "grouped": (functools.partial(same, groups=8), array(3, 3, 8, 64), IMAGE),
-    "phases": (
+    "col2im": (
         lambda x, p: conv_transpose(same(x, p[0], strides=2), p[1], strides=2, padding="SAME"),
         (array(3, 3, 64, 64), array(4, 4, 64, 64)),
+        IMAGE,
+    ),
+    "phases": (
+        lambda x, p: conv_transpose(same(x, p[0], strides=2), p[1], strides=2, padding="SAME"),
+        (array(3, 3, 64, 16), array(4, 4, 64, 16)),
         IMAGE,
     ),
     "maximum": (lambda x, p: max_pool(dense(x, p), 3, **pool), array(64, 64), IMAGE),

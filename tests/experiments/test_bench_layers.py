@@ -16,9 +16,6 @@ import pytest
 from experiments import bench_layers
 from experiments.bench_layers import FAMILY, LAYERS
 
-# XLA's convolution of a dilated dy, 22 ms, is faster than ours to all phases at once, 30 (3x3, stride 2).
-DILATED = {"downsample", "dilated, stride 2", "grouped, stride 2", "transposed, 3x3"}
-
 
 def compiled(layer, function, part="all"):
     arguments = [jax.ShapeDtypeStruct(shape, layer.dtype) for shape in layer.shapes()]
@@ -32,7 +29,7 @@ def test_what_a_layer_compiles_to(layer):
     assert "select-and-scatter(" not in text
     assert not re.search(r"\bscatter\(", text)
     assert "batch_group_count" not in text
-    assert ("lhs_dilate" in text) == (layer.name in DILATED)
+    assert "lhs_dilate" not in text
     assert ours.memory_analysis().temp_size_in_bytes <= 1.1 * plain.memory_analysis().temp_size_in_bytes + 2**16
 
 
@@ -46,8 +43,7 @@ def test_what_the_family_compiles_to(layer, quick_compilation):
     assert "select_and_scatter" not in text
     assert "stablehlo.scatter" not in text
     assert "batch_group_count = 1 " in text or "stablehlo.convolution" not in text
-    dilated = re.search(r"lhs_dilate = \[[^\]]*[2-9]", text) is not None
-    assert dilated == (layer.name in DILATED)
+    assert not re.search(r"lhs_dilate = \[[^\]]*[2-9]", text)
     assert len(text.splitlines()) < 7000  # 31x31: three forms with 31 taps written out each; 961 would be 60,000
 
 
