@@ -13,7 +13,8 @@ them that they are for:
     im2col      matrix products over all taps side by side, a block of positions at a time
     few         kernel gradients in the same way, for inputs of few channels
     canonical   kernel gradients as xla's, with the axes in the order of the CPU's library
-    phases      input gradients of strided convolutions, every phase of the stride at once
+    col2im      input gradients of strided convolutions: a matrix product whose rows are added up where they meet
+    phases      the same as a convolution to every phase of the stride at once
 
 and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:
 

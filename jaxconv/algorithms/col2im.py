@@ -40,19 +40,21 @@ def input_grad(dy, w, window, groups, precision, dtype):
     fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * np.dtype(wide).itemsize)
     images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
     height, lines = (size[0], first) if first <= fit else _part(window, fit)
-    parts = -(-size[0] // height)
-    rows = _rows_read(window, height)
+    parts, is_part = -(-size[0] // height), lines < first  # one part may be all of dx, and not read all of dy
+    rows = _rows_read(window, height, is_part)
     dy, w = dy.reshape(batch, first, -1, k), w.reshape(-1, k).astype(wide)
 
     def block(number):
         """Some images of dx, or a part of one: so many of its places on the first axis."""
         image = lax.mul(number, np.int32(images)) if parts == 1 else lax.div(number, np.int32(parts))
         start = moved = np.int32(0)
-        if parts > 1:
+        if is_part:
             place = lax.mul(lax.rem(number, np.int32(parts)), np.int32(height // window.strides[0]))
             place = lax.add(place, np.int32(_first_read(window)))
             start = lax.clamp(np.int32(0), place, np.int32(first - lines))
-            moved = lax.mul(lax.sub(place, start), np.int32(line))
+            # By so many, none of them exists.
+            moved = lax.clamp(np.int32(-lines), lax.sub(place, start), np.int32(lines))
+            moved = lax.mul(moved, np.int32(line))
         starts, sizes = (image, start, np.int32(0), np.int32(0)), (images, lines, *dy.shape[2:])
         read = lax.dynamic_slice(dy, starts, sizes, allow_negative_indices=False).reshape(-1, k).astype(wide)
         contracted = (((1,), (1,)), ((), ()))
@@ -60,23 +62,21 @@ def input_grad(dy, w, window, groups, precision, dtype):
 
         def summed(p, moved):
             """dx[n,u,c], the sum of the rows of P that are not negative."""
-            found = rows if parts == 1 else [_moved(row, moved, lines * line) for row in rows]
+            found = [_moved(row, moved, lines * line) for row in rows] if is_part else rows
             read = reader(p.reshape(images, -1, channels), (height, *size[1:]), 0)
             return functools.reduce(lax.add, map(read, found)).astype(dtype)
 
         return made_apart(summed, p, moved)
 
     count = batch // images * parts
-    if count == 1:
-        return block(np.int32(0)).reshape(batch, *size, channels)
     shape = (batch, parts * height, *size[1:], channels)
 
     def put(number, dx):
         start = lax.mul(number, np.int32(math.prod(shape) // count))
         return lax.dynamic_update_slice(dx, block(number).reshape(-1), (start,), allow_negative_indices=False)
 
-    dx = loop(put, flat_zeros(shape, dtype, dy, w), count).reshape(shape)
-    return lax.slice_in_dim(dx, 0, size[0], axis=1)
+    dx = block(np.int32(0)) if count == 1 else loop(put, flat_zeros(shape, dtype, dy, w), count)
+    return lax.slice_in_dim(dx.reshape(shape), 0, size[0], axis=1)
 
 
 def terms(window):
@@ -101,21 +101,22 @@ def _first_read(window):
 def _part(window, fit):
     """How many places of dx on the first axis make a part, and how many of dy that reads.
 
-    A multiple of the stride, so that at most `fit` are read; all, where dy has no more.
+    A multiple of the stride, so that at most `fit` are read, unless most of those would be read by the next part as
+    well; all, where dy has no more.
     """
     s, n, o = window.strides[0], window.input_size[0], window.output_size[0]
     besides = -(-window.extent[0] // s) - (window.padding[0][0] % s == 0)
-    most = max(1, min(fit - besides, -(-n // s)))
+    most = max(1, min(max(fit - besides, 2 * besides), -(-n // s)))
     # Parts of one size, if there are such of half of that and more.
     periods = next((q for q in range(most, most // 2, -1) if n % (q * s) == 0), most)
     return (periods * s, periods + besides) if periods + besides < o else (n, o)
 
 
-def _rows_read(window, height):
+def _rows_read(window, height, is_part):
     """For every shift, the number of the row (p, i) of P with s·p + d·i − l = u, a term per axis, of all u.
 
-    Negative where there is none. Of so many places on the first axis: if those are not all, p counts from `_first_read`
-    on, and it is not asked whether it exists.
+    Negative where there is none. Of so many places on the first axis; of a part, p counts from `_first_read` on there,
+    and it is not asked whether it exists.
     """
     step_p, step_i = window.tap_count, 1
     of_axes: list[np.ndarray] = []
@@ -123,7 +124,7 @@ def _rows_read(window, height):
     for axis, (n, o, r, (low, _)) in reversed(list(enumerate(axes))):
         p, i = windows_of(window, axis, np.arange(n) + low)
         exists = i >= 0
-        if axis == 0 and height < window.input_size[0]:
+        if axis == 0 and is_part:
             p = p - _first_read(window)
         else:
             exists &= (p >= 0) & (p < o)

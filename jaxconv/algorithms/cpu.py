@@ -11,7 +11,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
                                                with jaxlib 0.11 of 16
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       col2im      a matrix product with all taps, whose rows are added up where they meet
-      few outputs, large windows   phases      a convolution of dy to all phases of the stride
+      few outputs, large windows   phases      a convolution of dy to all phases of the stride; dilated ones xla's
     kernel_grad                    im2col
       of few input channels        few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution
@@ -62,7 +62,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
-    if _is_col2ims(w, window):
+    if _is_col2ims(dy, w, window):
         return col2im.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.dilation) == {1}:
         return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
@@ -108,10 +108,12 @@ def _is_im2cols(a, w, positions):
     return not (narrow >= (16 if HAS_FAST_CONVOLUTIONS else 96) and count >= IMAGE)
 
 
-def _is_col2ims(w, window):
+def _is_col2ims(dy, w, window):
     """Whether there are few terms to add up, each of them a sum that is longer work than to write and read it."""
     (channels, outputs), terms = w.shape[-2:], col2im.terms(window)
-    if math.prod(window.output_size) * window.tap_count >= 2**31 // window.ndim:  # int32 does not count them
+    # Rows of its product, and elements of dx, in whole parts, that int32 must count.
+    rows = math.prod(window.output_size) * window.tap_count
+    if max(rows, 2 * dy.shape[0] * math.prod(window.input_size) * channels) >= 2**31 // window.ndim:
         return False
     if set(window.dilation) != {1}:  # phases is not for these
         return terms <= 64

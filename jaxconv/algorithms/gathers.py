@@ -131,6 +131,6 @@ def _read_by(window):
         rows = np.where(exists, p * step_p, -1).astype(np.int32)
         of_axes.insert(0, list(zip(rows, np.where(exists, i * step_i, window.tap_count), strict=True)))
         step_p, step_i = step_p * o, step_i * r
-    for shift in itertools.product(*of_axes):
-        if all((row >= 0).any() for row, _ in shift):
-            yield tuple(zip(*shift, strict=True))
+    found = [shift for shift in itertools.product(*of_axes) if all((row >= 0).any() for row, _ in shift)]
+    for shift in found or [tuple(pairs[0] for pairs in of_axes)]:  # no window reads x
+        yield tuple(zip(*shift, strict=True))

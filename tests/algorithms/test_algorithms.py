@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from support import assert_close, normal, random_conv_case, small_integers
 
-from jaxconv import algorithms
+from jaxconv import algorithms, conv
 from jaxconv.algorithms import (
     adaptive,
     blocks,
@@ -208,6 +209,57 @@ def test_convolution_algorithms_on_normal_numbers(form, groups, shape, kernel):
         assert_close(found, expected.astype(jnp.float32), length=length)
 
 
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("block", [1, 100, 400, 2000])
+def test_input_gradients_in_parts_of_an_image(block, monkeypatch):
+    # Windows that read padding alone, on either side, so that there is more of dy than a part, or all of x, reads.
+    monkeypatch.setattr(col2im, "BLOCK", block)
+    rng, is_part = random.Random(block), Counter()
+    for seed in range(24):
+        ndim, size = rng.choice([1, 2, 2]), rng.randint(1, 14)
+        kernel, stride, dilation = rng.randint(1, 4), rng.randint(2, 3), rng.choice([1, 1, 2])
+        padding = [(rng.choice([-1, 0, 3, 12, 20]), rng.choice([-1, 0, 3, 12, 20])), (1, 1)][:ndim]
+        try:
+            window = conv_window(
+                (size, 3)[:ndim], (kernel, 2)[:ndim], strides=stride, dilation=dilation, padding=padding
+            )
+        except ValueError:
+            continue
+        x, w, dy = small_integers(
+            seed, (2, *window.input_size, 3), (*window.window_size, 3, 2), (2, *window.output_size, 2)
+        )
+        expected = brute_force("input_grad", x, w, dy, window, 1)
+        call = jax.jit(lambda dy, w, window=window: col2im.input_grad(dy, w, window, 1, None, jnp.float32))
+        assert np.array_equal(call(dy, w), expected), window
+        # A NaN reaches what its window reads, and nothing else.
+        p = tuple(rng.randrange(o) for o in window.output_size)
+        reached = brute_force("input_grad", x, jnp.ones_like(w), jnp.zeros_like(dy).at[1, *p].set(1), window, 1)
+        found = call(dy.at[1, *p].set(jnp.nan), w)
+        assert np.array_equal(np.isnan(found), reached != 0), window
+        is_part["clamp" in str(jax.make_jaxpr(call)(dy, w))] += 1
+    assert is_part[True] >= 5 or block == 2000
+    assert is_part[False] or block == 1
+
+
+def test_input_gradients_are_cut_where_little_is_read_twice():
+    # 7 rows of taps: a part of 2 rows of x would read 5 of dy, and 4 of those the next one as well.
+    window = conv_window((64, 256), (7, 7), strides=2, padding=3)
+    height, lines = col2im._part(window, fit=2)
+    assert (height, lines) == (16, 8 + 4)
+    # Less of dy than that is read at once.
+    assert col2im._part(conv_window((4, 4), (7, 7), strides=2, padding=3), fit=1) == (4, 2)
+
+
+def test_a_rule_and_its_primal_are_traced_once(monkeypatch):
+    traced = []
+    monkeypatch.setattr(cpu, "conv", lambda *arguments: traced.append(1) or xla.conv(*arguments))
+    for transform in (jax.grad, lambda f: jax.jit(jax.grad(f)), lambda f: jax.vmap(jax.grad(f))):
+        jax.clear_caches()
+        traced.clear()
+        transform(lambda x: conv(x, jnp.ones((2, 3, 4))).sum())(jnp.ones((2, 6, 3)))
+        assert len(traced) == 1
+
+
 @pytest.mark.parametrize("low", [-7, -2, 9])
 @pytest.mark.parametrize("form", FORMS)
 def test_crops_beyond_the_input(low, form):
@@ -284,6 +336,22 @@ def random_pool_window(rng):
             )
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize("algorithm", POOL_ALGORITHMS, ids=lambda module: module.__name__.split(".")[-1])
+def test_gradients_of_windows_that_read_nothing(algorithm):
+    for size, window, options in (
+        (1, 2, {"strides": 1, "dilation": 2, "padding": 1}),
+        (1, 1, {"strides": 2, "padding": 1}),
+        (2, 2, {"strides": 1, "padding": ((4, -3),)}),
+        (3, 2, {"strides": 5, "padding": ((2, 2),)}),
+    ):
+        w = pool_window((size,), (window,), **options)
+        dy = jnp.ones((2, *w.output_size, 8))
+        assert jnp.array_equal(algorithm.window_sum_grad(dy, w), jnp.zeros((2, size, 8)))
+        assert jnp.array_equal(
+            algorithm.extremum_grad(dy, jnp.zeros(dy.shape, tap_dtype(w)), w), jnp.zeros((2, size, 8))
+        )
 
 
 @pytest.mark.parametrize("unrolled", [views.UNROLLED, 1], ids=["written out", "as a loop"])
