@@ -99,7 +99,7 @@ def algorithms_for(one: Draw) -> dict[str, Any]:
     }
     is_strided = one.form == "input_grad" and set(one.window.strides) != {1}
     if is_strided and col2im.terms(one.window) <= 64:
-        found["col2im"] = lambda a, b: col2im.input_grad(a, b, *options)
+        found["col2im"] = lambda a, b, form=col2im.input_grad: form(a, b, *options)
     if is_strided and set(one.window.dilation) == {1}:
         for name, dense in (("phases by xla", xla.conv), ("phases by im2col", im2col.conv)):
             found[name] = lambda a, b, form=dense: phases.input_grad(a, b, *options, form)

@@ -68,8 +68,7 @@ class BatchNorm(nn.Module):
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
-        scale = self.param("scale", nn.initializers.ones, shape, x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, x.dtype)
+        scale, bias = self.param("scale", nn.initializers.ones, shape), self.param("bias", nn.initializers.zeros, shape)
         y, *found = jaxconv.batch_norm(x, scale, bias)
         if not self.is_initializing():
             for average, value in zip((mean, var), found, strict=True):
@@ -186,7 +185,7 @@ class Generator(nn.Module):
         x = nn.relu(self.ops.batch_norm()(x))
         for number, features in enumerate((256, 128, 64, 3)):
             shape = (4, 4, features, x.shape[-1])
-            w = self.param(f"w{number}", nn.initializers.normal(0.02), shape, x.dtype)
+            w = self.param(f"w{number}", nn.initializers.normal(0.02), shape)
             x = self.ops.conv_transpose(x, w)
             x = nn.relu(self.ops.batch_norm()(x)) if features > 3 else jnp.tanh(x)
         return x
