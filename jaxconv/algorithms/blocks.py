@@ -161,6 +161,11 @@ def flat_zeros(shape, dtype, *like):
     return varying_alike(lax.full((math.prod(shape),), 0, dtype), *like)[0]
 
 
+def zeros(shape, dtype, *like):
+    """The same of this shape, made as one axis: XLA would make it of this shape at once without the barrier."""
+    return lax.optimization_barrier(flat_zeros(shape, dtype, *like)).reshape(shape)
+
+
 def rows_of(a, index):
     """a[index[..., 0]], for an index within a's bounds."""
     batch = index.ndim - 1

@@ -23,10 +23,9 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import varying_alike
 from jaxconv.algorithms import gathers
 from jaxconv.algorithms.apart import apart
-from jaxconv.algorithms.blocks import blocks, loop
+from jaxconv.algorithms.blocks import blocks, loop, zeros
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
 from jaxconv.algorithms.views import at, fold, in_groups, over_taps, plus, tap_views
@@ -147,9 +146,9 @@ def _kernel_grad(x, dy, window, groups, dtype):
             dy_block = _spread(dy_block, totals.shape, (0, *range(2, totals.ndim)))
             return lax.add(totals, lax.mul(_spread(taps, totals.shape, (0, 1, 2)), dy_block))
 
-        # Of this shape, not of one axis: the products are made in it.
-        zeros = lax.full((all_blocks.positions, len(offsets), *dy.shape[1:]), 0, wide)
-        return loop(add, varying_alike(zeros, x, dy)[0], all_blocks.count).sum(0)
+        # The sums are of this shape, not of one axis, as their terms are made in it.
+        shape = (all_blocks.positions, len(offsets), *dy.shape[1:])
+        return loop(add, zeros(shape, wide, x, dy), all_blocks.count).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(-1).astype(dtype)

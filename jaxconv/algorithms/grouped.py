@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv._arguments import varying_alike
 from jaxconv.algorithms.apart import apart
+from jaxconv.algorithms.blocks import loop, zeros
 
 # Channels, on the narrower side, that a block of merged groups has at least.
 WIDTH = 16
@@ -86,14 +86,11 @@ def _over_blocks(function, count, shape, dtype, a, b):
         sizes = (*z.shape[:-1], z.shape[-1] // count)
         return lax.dynamic_slice(z, starts(z, number), sizes, allow_negative_indices=False)
 
-    def step(carry, _):
-        number, y = carry
+    def put(number, y):
         block = function(part(a, number), part(b, number))
-        y = lax.dynamic_update_slice(y, block, starts(y, number), allow_negative_indices=False)
-        return (lax.add(number, np.int32(1)), y), None
+        return lax.dynamic_update_slice(y, block, starts(y, number), allow_negative_indices=False)
 
-    zeros = varying_alike(jnp.zeros(shape, dtype), a, b)[0]
-    return lax.scan(step, (np.int32(0), zeros), length=count)[0][1]
+    return loop(put, zeros(shape, dtype, a, b), count)
 
 
 def _block_diagonal(w, merged):
