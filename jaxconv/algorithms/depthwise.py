@@ -25,7 +25,7 @@ from jax import lax
 
 from jaxconv.algorithms import gathers
 from jaxconv.algorithms.apart import apart
-from jaxconv.algorithms.blocks import blocks, loop, zeros
+from jaxconv.algorithms.blocks import blocks, flat_zeros, loop, zeros
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.periods import from_periods, over_period, shift_views, shifts
 from jaxconv.algorithms.views import at, fold, in_groups, over_taps, plus, tap_views
@@ -148,7 +148,9 @@ def _kernel_grad(x, dy, window, groups, dtype):
 
         # The sums are of this shape, not of one axis, as their terms are made in it.
         shape = (all_blocks.positions, len(offsets), *dy.shape[1:])
-        return loop(add, zeros(shape, wide, x, dy), all_blocks.count).sum(0)
+        # In a loop over the taps, zeros behind a barrier would be an array more, made before it.
+        made = zeros if window.tap_count <= SUMS else flat_zeros
+        return loop(add, made(shape, wide, x, dy).reshape(shape), all_blocks.count).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(-1).astype(dtype)
