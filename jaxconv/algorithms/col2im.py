@@ -56,9 +56,9 @@ def input_grad(dy, w, window, groups, precision, dtype):
             moved = lax.clamp(np.int32(-lines), lax.sub(place, start), np.int32(lines))
             moved = lax.mul(moved, np.int32(line))
         starts, sizes = (image, start, np.int32(0), np.int32(0)), (images, lines, *dy.shape[2:])
-        read = lax.dynamic_slice(dy, starts, sizes, allow_negative_indices=False).reshape(-1, k).astype(wide)
+        dy_block = lax.dynamic_slice(dy, starts, sizes, allow_negative_indices=False).reshape(-1, k).astype(wide)
         contracted = (((1,), (1,)), ((), ()))
-        p = lax.dot_general(read, w, contracted, precision=precision, preferred_element_type=wide)
+        p = lax.dot_general(dy_block, w, contracted, precision=precision, preferred_element_type=wide)
 
         def summed(p, moved):
             """dx[n,u,c], the sum of the rows of P that are not negative."""
@@ -115,8 +115,8 @@ def _part(window, fit):
 def _rows_read(window, height, is_part):
     """For every shift, the number of the row (p, i) of P with s·p + d·i − l = u, a term per axis, of all u.
 
-    Negative where there is none. Of so many places on the first axis; of a part, p counts from `_first_read` on there,
-    and it is not asked whether it exists.
+    Where there is none, so low that no moving it makes it a number. Of so many places on the first axis; of a part, p
+    counts from `_first_read` on there, and it is not asked whether it exists.
     """
     step_p, step_i = window.tap_count, 1
     of_axes: list[np.ndarray] = []
