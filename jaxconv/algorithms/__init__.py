@@ -11,9 +11,9 @@ them that they are for:
     grouped     dense convolutions of several groups at once, for other groups
     products    a matrix product, for windows with one tap
     im2col      matrix products over all taps side by side, a block of positions at a time
-    few         kernel gradients in the same way, for inputs of few channels
+    few         kernel gradients in the same way, for few channels on one side
     canonical   kernel gradients as xla's, with the axes in the order of the CPU's library
-    col2im      input gradients of strided convolutions: a matrix product whose rows are added up where they meet
+    col2im      input gradients with a stride, or of few channels: a matrix product, its rows added up where they meet
     phases      the same as a convolution to every phase of the stride at once
 
 and the pooling algorithms `extremum`, `soft_maximum`, `window_sum`, and the `_grad` of each:

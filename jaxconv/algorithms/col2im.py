@@ -6,7 +6,8 @@
 No product is with a zero, and w stays as it is. With u + l = s·q + r and p = q − m, tap i meets u where d·i = r + s·m
 (as in periods.py): one term for each m < M = ceil((d(R−1) + 1)/s) per axis, a row of C channels that is gathered. P is
 R/s per axis times as large as dx, so it is made for some images at a time, or for some rows of one. For CPUs and
-groups = 1, where s > 1 and an element of P is a sum that takes longer than to write and read it.
+groups = 1, where s > 1 or there are few channels c, and an element of P is a sum that takes longer than to write and
+read it.
 
 Why not lax's own form: it convolves a dy dilated by s. XLA:CPU's library takes that in two dimensions, though not at
 its full speed; in three it is a loop nest. Figures in experiments/README.md.
@@ -28,6 +29,15 @@ from jaxconv.algorithms.periods import windows_of
 
 # Bytes of P, and of the dy that it is made of.
 BLOCK = 8 << 20
+
+
+def conv(x, w, window, groups, precision, dtype):
+    """(1), with stride 1: y[n,p,k] = sum_{i,c} x[n, p + d·i − l, c] · w[i,c,k].
+
+    As the input gradient of the convolution with the reversed w, whose dy x is; for few outputs k.
+    """
+    w = jnp.swapaxes(lax.rev(w, range(window.ndim)), -1, -2)
+    return input_grad(x, w, window.input_grad_window, groups, precision, dtype)
 
 
 @apart

@@ -7,13 +7,14 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     one input channel per group    depthwise   elementwise multiply-adds, for few outputs each
     other groups                   grouped     dense convolutions, several groups at once
     conv in 2-D, 3-D and more      im2col      a matrix product over all taps side by side, a block at a time
+      few outputs, stride 1        col2im      a matrix product with all taps, whose rows are added up where they meet
       in 1-D, or small             xla         what its library is for; also large images of many channels in 2-D,
-                                               with jaxlib 0.11 of 16
+                                               with jaxlib 0.11 to 16
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
-    input_grad with a stride       col2im      a matrix product with all taps, whose rows are added up where they meet
+    input_grad with a stride       col2im      as above
       few outputs, large windows   phases      a convolution of dy to all phases of the stride; dilated ones xla's
     kernel_grad                    im2col
-      of few input channels        few         the same from rows of positions, not of channels
+      of few channels              few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution
     some 2**30 elements            xla         the others count in int32
 
@@ -43,7 +44,9 @@ def conv(x, w, window, groups, precision, dtype):
         return grouped.conv(x, w, window, groups, precision, dtype, conv)
     if window.tap_count == 1:
         return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2 or _is_im2cols(x, w, window.output_size):
+    if window.ndim > 2 or _is_im2cols(x, w.shape[-1], w, window.output_size):
+        if _is_of_few(w.shape[-1], w.shape[-2], window):
+            return col2im.conv(x, w, window, groups, precision, dtype)
         return im2col.conv(x, w, window, groups, precision, dtype)
     return xla.conv(x, w, window, groups, precision, dtype)
 
@@ -58,7 +61,9 @@ def input_grad(dy, w, window, groups, precision, dtype):
         return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
     if window.tap_count == 1:
         return products.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w, window.input_size)):
+    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w.shape[-2], w, window.input_size)):
+        if _is_of_few(w.shape[-2], w.shape[-1], window):
+            return col2im.input_grad(dy, w, window, groups, precision, dtype)
         return im2col.input_grad(dy, w, window, groups, precision, dtype)
     if set(window.strides) == {1}:
         return xla.input_grad(dy, w, window, groups, precision, dtype)
@@ -83,6 +88,9 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     # is what counts.
     is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256 and set(window.strides) == {1}
     is_small = dy.size * window.tap_count * x.shape[-1] < 2**18
+    is_of_few = window.ndim > 1 and not is_small and _is_of_few(dy.shape[-1], x.shape[-1], window)
+    if is_of_few and few.suits(dy, window.input_grad_window):
+        return few.kernel_grad_of_few_outputs(x, dy, window, groups, precision, dtype)
     if window.ndim == 1 or window.ndim == 2 and (is_narrow or is_small):
         return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
     if few.suits(x, window):
@@ -100,12 +108,27 @@ def _is_depthwise(inputs, outputs, groups):
     return inputs == 1 and outputs <= 8 * groups
 
 
-def _is_im2cols(a, w, positions):
-    """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile."""
-    count, narrow = math.prod(positions), min(w.shape[-2:])
+def _is_im2cols(a, results, w, positions):
+    """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile.
+
+    To so many resulting channels, at these positions.
+    """
+    count = math.prod(positions)
     if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
-    return not (narrow >= (16 if HAS_FAST_CONVOLUTIONS else 96) and count >= IMAGE)
+    is_wide = results >= 16 if HAS_FAST_CONVOLUTIONS else min(w.shape[-2:]) >= 96
+    return not (is_wide and count >= IMAGE)
+
+
+def _is_of_few(few, many, window):
+    """Whether so few channels meet so many that it is less to add up what every tap makes than to gather what it reads.
+
+    With stride 1: the algorithms for that are of convolutions that can be turned around.
+    """
+    # Rows of col2im's product, that int32 must count.
+    positions = max(math.prod(window.output_size), math.prod(window.input_size))
+    is_counted = positions * window.tap_count < 2**31 // window.ndim
+    return set(window.strides) == {1} and 4 * few <= many and window.tap_count <= 49 and is_counted
 
 
 def _is_col2ims(dy, w, window):

@@ -36,6 +36,16 @@ def suits(x, window):
     return x.shape[-1] <= CHANNELS and in_phases < min(2**31, 4 * x.size + MARGIN)
 
 
+def kernel_grad_of_few_outputs(x, dy, window, groups, precision, dtype):
+    """The same, with stride 1, where dy has the few channels: it takes x's place.
+
+    dw[i,c,k] = sum_{n,u} dy[n, u − d·i + l, k] · x[n,u,c], which is the kernel gradient of a convolution of dy, its
+    taps reversed, at d(R−1) − l low padding.
+    """
+    dw = kernel_grad(dy, x, window.input_grad_window, groups, precision, dtype)
+    return jnp.swapaxes(lax.rev(dw, range(window.ndim)), -1, -2)
+
+
 @apart
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""

@@ -60,6 +60,7 @@ CONV_ALGORITHMS = {
         lambda window, groups: groups == 1 and set(window.dilation) == {1},
     ),
     ("col2im", "input_grad"): (col2im.input_grad, lambda window, groups: groups == 1),
+    ("col2im", "conv"): (col2im.conv, lambda window, groups: groups == 1 and set(window.strides) == {1}),
     **{
         ("im2col", form): (getattr(im2col, form), lambda window, groups: groups == 1)
         for form in ("conv", "kernel_grad")
@@ -69,6 +70,10 @@ CONV_ALGORITHMS = {
         lambda window, groups: groups == 1 and set(window.strides) == {1},
     ),
     ("few", "kernel_grad"): (few.kernel_grad, lambda window, groups: groups == 1 and window.ndim > 1),
+    ("few outputs", "kernel_grad"): (
+        few.kernel_grad_of_few_outputs,
+        lambda window, groups: groups == 1 and window.ndim > 1 and set(window.strides) == {1},
+    ),
     ("canonical", "kernel_grad"): (canonical.kernel_grad, lambda window, groups: groups == 1),
 }
 # Sizes so small that every array is cut into several blocks, and every loop is one.
@@ -519,6 +524,29 @@ def test_strided_input_gradients_are_of_the_algorithm_for_their_window(kernel, c
     }[by]
     chosen = jax.make_jaxpr(lambda dy, w: cpu.input_grad(dy, w, *options))(*arrays)
     assert str(chosen) == str(jax.make_jaxpr(algorithm)(*arrays))
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "conv_by", "input_grad_by", "kernel_grad_by"),
+    [
+        (64, 3, col2im.conv, im2col.input_grad, few.kernel_grad_of_few_outputs),
+        (3, 64, im2col.conv, col2im.input_grad, few.kernel_grad),
+        (64, 16, col2im.conv, im2col.input_grad, im2col.kernel_grad),
+        (64, 24, im2col.conv, im2col.input_grad, im2col.kernel_grad),
+    ],
+)
+@pytest.mark.parametrize("size", [(32, 32), (8, 8, 8)])
+def test_few_channels_on_one_side(size, channels, features, conv_by, input_grad_by, kernel_grad_by, monkeypatch):
+    monkeypatch.setattr(cpu, "HAS_FAST_CONVOLUTIONS", False)
+    window = conv_window(size, (3,) * len(size), padding="SAME")
+    shapes = (16, *size, channels), (*window.window_size, channels, features), (16, *size, features)
+    options = (window, 1, None, jnp.float32)
+    for form, algorithm in zip(FORMS, (conv_by, input_grad_by, kernel_grad_by), strict=True):
+        arrays = operands(form, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+        chosen, expected = (
+            str(jax.make_jaxpr(lambda a, b, f=f: f(a, b, *options))(*arrays)) for f in (getattr(cpu, form), algorithm)
+        )
+        assert chosen == expected, form
 
 
 @pytest.mark.parametrize("batch", [1, 64])
