@@ -24,7 +24,7 @@ from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
 CHANNELS = 12
-BLOCK = 1 << 20
+BLOCK = 2 << 20
 MARGIN = 1 << 16
 
 
