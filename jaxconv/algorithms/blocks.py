@@ -162,7 +162,7 @@ def flat_zeros(shape, dtype, *like):
 
 
 def zeros(shape, dtype, *like):
-    """The same of this shape, made as one axis: XLA would make it of this shape at once without the barrier."""
+    """Zeros of this shape, varying as those; made as one axis, which without the barrier XLA would not keep to."""
     return lax.optimization_barrier(flat_zeros(shape, dtype, *like)).reshape(shape)
 
 
