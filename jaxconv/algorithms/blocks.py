@@ -22,6 +22,9 @@ from jaxconv.geometry import Window
 
 # Bytes of the table of what the windows of an image read: as a constant of the program, and made before the loop.
 CONSTANT, TABLE = 1 << 21, 5 << 20
+# Bytes of what is made all at once, where it is written and read once: a loop, its zeros and the copies of its blocks
+# cost more than the cache saves. From glibc's 32 MB on, memory is mapped anew at every call.
+WHOLE = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +183,14 @@ def rows_of(a, index):
     )
 
 
-def blocks(window, batch, bytes_per_position, most):
-    """The largest blocks of at most this many bytes: at least one position, whole images if several fit."""
+def blocks(window, batch, bytes_per_position, most, whole=False):
+    """The largest blocks of at most this many bytes: at least one position, whole images if several fit.
+
+    With `whole`, all in one block if that has not more than WHOLE bytes.
+    """
     per_image = math.prod(window.output_size)
+    if whole and batch * per_image * bytes_per_position <= WHOLE:
+        return Blocks(window, batch, batch, batch * per_image)
     fit = max(1, most // bytes_per_position)
     if per_image <= fit:
         images = max(n for n in range(1, min(batch, fit // per_image) + 1) if batch % n == 0)

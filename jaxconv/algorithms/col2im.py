@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxconv.algorithms import blocks
 from jaxconv.algorithms.apart import apart, made_apart
 from jaxconv.algorithms.blocks import flat_zeros, loop, nowhere
 from jaxconv.algorithms.dtypes import accumulator
@@ -47,7 +48,10 @@ def input_grad(dy, w, window, groups, precision, dtype):
     batch, (channels, k), wide = dy.shape[0], w.shape[-2:], accumulator(dtype)
     size, (first, *others) = window.input_size, window.output_size
     line = math.prod(others) * window.tap_count  # rows of P that one place of dy, on the first axis, makes
-    fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * np.dtype(wide).itemsize)
+    itemsize = np.dtype(wide).itemsize
+    fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * itemsize)
+    if batch * first * line * channels * itemsize <= blocks.WHOLE:
+        fit = batch * first
     images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
     height, lines = (size[0], first) if first <= fit else _part(window, fit)
     parts, is_part = -(-size[0] // height), lines < first  # one part may be all of dx, and not read all of dy

@@ -56,7 +56,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     fields = (field.name for field in dataclasses.fields(window) if field.name != "borders")
     outer = dataclasses.replace(window, borders=(), **{name: getattr(window, name)[:-1] for name in fields})
     bytes_per_row = window.tap_count * channels * row * jnp.dtype(wide).itemsize
-    all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK)
+    all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK, whole=True)
     reads = all_blocks.reads((0,) * outer.ndim, list(outer.taps()))
     dy = dy.reshape(-1, row, k)
 

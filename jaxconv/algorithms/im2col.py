@@ -49,7 +49,7 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
     """x, with these taps of a window side by side, times w, summed over this axis of w."""
     wide, k = accumulator(dtype), w.shape[1 - axis]
     bytes_per_position = window.tap_count * x.shape[-1] * jnp.dtype(wide).itemsize
-    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
+    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK, whole=True)
     w, rows = w.astype(wide), all_blocks.rows(x, (0,) * window.ndim, taps)
 
     def product(number):

@@ -88,6 +88,7 @@ CUT = [
     (products, "NARROW", 0),
     (im2col, "TAPS", 2),
     (few, "BLOCK", 100),
+    (blocks, "WHOLE", 0),
     (blocks, "CONSTANT", 200),
     (blocks, "TABLE", 400),
     (canonical, "TERMS", 20),
@@ -219,6 +220,7 @@ def test_convolution_algorithms_on_normal_numbers(form, groups, shape, kernel):
 def test_input_gradients_in_parts_of_an_image(block, monkeypatch):
     # Windows that read padding alone, on either side, so that there is more of dy than a part, or all of x, reads.
     monkeypatch.setattr(col2im, "BLOCK", block)
+    monkeypatch.setattr(blocks, "WHOLE", 0)
     rng, is_part = random.Random(block), Counter()
     for seed in range(24):
         ndim, size = rng.choice([1, 2, 2]), rng.randint(1, 14)
