@@ -95,18 +95,27 @@ def reader(a, sizes, fill, dtype: type[np.integer] = np.int32):
         start_indices_batching_dims=(0,),
     )
 
+    shared = {}
+
+    def along(axis, term, shape):
+        """term along an axis of an array of this shape; tables that several pixels have in common are one operation."""
+        key = (axis, shape, term.dtype, term.tobytes()) if isinstance(term, np.ndarray) else (axis, shape, id(term))
+        if key not in shared:
+            shared[key] = lax.broadcast_in_dim(term, shape, (axis,)), term  # kept: of what is gone the id is free again
+        return shared[key][0]
+
     def read(terms):
         is_table = [isinstance(term, np.ndarray) for term in terms]  # or is computed by the program
         inside = [term >= 0 for term in terms]
         terms = [(np if k else jnp).maximum(t, 0).astype(dtype) for t, k in zip(terms, is_table, strict=True)]
-        index = spread(terms, (*shape[:-1], 1))
+        index = functools.reduce(lax.add, (along(axis, t, (*shape[:-1], 1)) for axis, t in enumerate(terms, 1)))
         if images == 1:  # less to compile
             gathered = rows_of(a, index)
         else:
             gathered = lax.gather(a, index, numbers, (1, 1, *row), mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS)
         for axis, (at, k) in enumerate(zip(inside, is_table, strict=True), 1):
             if not k or not at.all():
-                gathered = lax.select(lax.broadcast_in_dim(at, gathered.shape, (axis,)), gathered, fills)
+                gathered = lax.select(along(axis, at, gathered.shape), gathered, fills)
         return lax.reshape(gathered, shape)
 
     return read
