@@ -21,6 +21,7 @@ import functools
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.algorithms import gathers
@@ -35,6 +36,8 @@ TERMS = 64
 # Sums kept at once by the kernel gradient, and the bytes of each.
 SUMS = 16
 BLOCK = 1 << 17
+# Blocks whose products are added up before they are added to the sums: less to read and write in the cache.
+TOGETHER = 2
 
 
 def conv(x, w, window, groups, precision, dtype):
@@ -134,23 +137,30 @@ def _kernel_grad(x, dy, window, groups, dtype):
         dy = dy.reshape(*dy.shape[:-1], groups, kernels)
     bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
+    # Not all of them: of a loop of one turn XLA leaves nothing, and makes an array of every product.
+    is_together = all_blocks.count % TOGETHER == 0 and all_blocks.count > TOGETHER
+    together = TOGETHER if is_together else 1
     dy = dy.reshape(-1, *dy.shape[window.ndim + 1 :])
 
     def sums(start, offsets):
         """The sum of every one of the taps start + offset, over blocks first, then over a block's positions."""
         rows = all_blocks.rows(x, start, offsets)
 
-        def add(number, totals):
-            taps = rows(number).astype(wide).reshape(*totals.shape[:2], groups)
-            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
-            dy_block = _spread(dy_block, totals.shape, (0, *range(2, totals.ndim)))
-            return lax.add(totals, lax.mul(_spread(taps, totals.shape, (0, 1, 2)), dy_block))
-
         # The sums are of this shape, not of one axis, as their terms are made in it.
         shape = (all_blocks.positions, len(offsets), *dy.shape[1:])
+
+        def term(number):
+            taps = rows(number).astype(wide).reshape(*shape[:2], groups)
+            dy_block = all_blocks.once(all_blocks.of(dy, number), number).astype(wide)
+            return lax.mul(_spread(taps, shape, (0, 1, 2)), _spread(dy_block, shape, (0, *range(2, len(shape)))))
+
+        def add(number, totals):
+            first = lax.mul(number, np.int32(together))
+            return functools.reduce(lax.add, (term(first + np.int32(n)) for n in range(together)), totals)
+
         # In a loop over the taps, zeros behind a barrier would be an array more, made before it.
         made = zeros if window.tap_count <= SUMS else flat_zeros
-        return loop(add, made(shape, wide, x, dy).reshape(shape), all_blocks.count).sum(0)
+        return loop(add, made(shape, wide, x, dy).reshape(shape), all_blocks.count // together).sum(0)
 
     dw = over_taps(sums, window, SUMS)
     return dw.reshape(-1).astype(dtype)
