@@ -5,6 +5,7 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # float64 first: the order in which messages list them.
@@ -101,6 +102,22 @@ def number(name: str, value, low: float = -math.inf, high: float = math.inf, hin
         expected = f"at least {low}" if high == math.inf else f"a number from {low} to {high}"
         raise ValueError(f"{name}: got {value}, expected {expected}{hint}")
     return size
+
+
+def flag(name: str, value) -> bool:
+    """An option that is True or False, Python's or NumPy's.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: got {value!r}, expected True or False, known while tracing")
+    return bool(value)
+
+
+def hashable(value):
+    """The value, lists in it as tuples."""
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
 
 
 def bool_array(name: str, value) -> jax.Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import algorithms
+from jaxconv._arguments import flag, hashable
 from jaxconv._layout import along, from_plain, to_plain
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.geometry import Layout, Window
@@ -25,6 +26,10 @@ class Call:
     layout: Layout
     precision: Any
     dtype: Any  # of the result
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flip_kernel", flag("flip_kernel", self.flip_kernel))
+        object.__setattr__(self, "precision", hashable(self.precision))
 
 
 def conv_form(call: Call, x, w, dtype):

@@ -88,7 +88,7 @@ def conv(
     precision: Any = None,
     preferred_element_type: Any = None,
 ) -> jax.Array:
-    """Convolution (cross-correlation) over any number of spatial axes.
+    """Convolution (cross-correlation) over one spatial axis or more.
 
     Formula, per spatial axis, with stride s, dilation d and low padding l, x counting as zero outside its bounds:
 
@@ -139,13 +139,13 @@ def conv(
     """
     x, w, b = float_arrays(x=x, w=w, b=b)
     layout = layout_of("x", x.shape, kernel_spatial_ndim(w.shape), data_format)
-    _, input_size, channels = layout.split(x.shape)
-    groups = check_channels(channels, w.shape, groups)
+    _, input_size, _ = layout.split(x.shape)
+    groups = check_channels(layout, x.shape, w.shape, groups)
     if b is not None and b.shape != w.shape[-1:]:
         raise ValueError(f"b: got shape {b.shape}, expected ({w.shape[-1]},), one per output channel of w {w.shape}")
     window = conv_window(input_size, w.shape[:-2], strides=strides, padding=padding, dilation=dilation, name="w")
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return _conv_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
+    return _conv_jit(Call(window, groups, flip_kernel, layout, precision, dtype), x, w, b)
 
 
 # --- (2) conv_input_grad ---
@@ -242,7 +242,7 @@ def conv_input_grad(
     )
     _check_cotangent(layout, dy.shape, window, w.shape[-1])
     dtype = result_dtype(preferred_element_type, dy.dtype)
-    return _conv_input_grad_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), dy, w)
+    return _conv_input_grad_jit(Call(window, groups, flip_kernel, layout, precision, dtype), dy, w)
 
 
 # --- (3) conv_kernel_grad ---
@@ -337,7 +337,7 @@ def conv_kernel_grad(
     if batch != dy_batch:
         raise ValueError(f"dy: got batch axes {dy_batch} in shape {dy.shape}, expected {batch}, those of x {x.shape}")
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return _conv_kernel_grad_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, dy)
+    return _conv_kernel_grad_jit(Call(window, groups, flip_kernel, layout, precision, dtype), x, dy)
 
 
 # --- conv_transpose ---
@@ -398,8 +398,9 @@ def conv_transpose(
         dw[i,c,k] = sum_{n,p} dy[n, s·p + d·i − l, c] · x[n,p,k]
         db[c]     = sum_{n,u} dy[n,u,c]
 
-    The same thing elsewhere, with flip(w) reversed on every spatial axis, swap(w) with its last two axes exchanged and
-    w1 for one group:
+    The same thing elsewhere, with flip(w) reversed on every spatial axis, swap(w) with its last two axes exchanged, and
+    w1 the kernel of a call with groups=1. lax wants s, d and its dimension_numbers, ("NHWC", "HWIO", "NHWC") in two
+    dimensions, as tuples:
 
         ours                                    theirs
         conv_transpose(x, w, strides=s,         torch.nn.functional.conv_transpose2d(x, w.permute(3, 2, 0, 1), stride=s,
@@ -421,7 +422,8 @@ def conv_transpose(
         padding: that of the convolution: it takes away from the output. As in `conv`.
         output_padding: which of the s sizes that the convolution takes to x's is the output's: an int for all spatial
             axes or one per axis. From 0 to s − 1, counted from the smallest; for "SAME", "SAME_LOWER" and the kinds
-            that repeat values, where the output is s times as large as x, from 1 − s to 0.
+            that repeat values, where the output is s times as large as x, from 1 − s to 0. So x of size 4 and a window
+            of 3 with stride 2 make 9 or, with output_padding=1, 10 ("VALID"); 8 or, with −1, 7 ("SAME").
         dilation: as in `conv`.
         groups: as in `conv`.
         flip_kernel: as in `conv`.
@@ -456,6 +458,7 @@ def conv_transpose(
         raise ValueError(
             f"w: got shape {w.shape}, expected (*kernel, C/groups, {channels}): its last axis is contracted with the "
             f"{channels} channels of x; it is the kernel of the convolution that this is the adjoint of"
+            + ("; exchange w's last two axes" if groups == 1 and channels == w.shape[-2] else "")
         )
     outputs = w.shape[-2] * groups
     if b is not None and b.shape != (outputs,):
@@ -470,7 +473,7 @@ def conv_transpose(
         name="w",
     )
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return _conv_transpose_jit(Call(window, groups, bool(flip_kernel), layout, precision, dtype), x, w, b)
+    return _conv_transpose_jit(Call(window, groups, flip_kernel, layout, precision, dtype), x, w, b)
 
 
 def _check_cotangent(layout: Layout, shape, window: Window, outputs: int) -> None:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import algorithms
-from jaxconv._arguments import FLOAT_DTYPES, varying_alike
+from jaxconv._arguments import FLOAT_DTYPES, hashable, varying_alike
 from jaxconv.geometry import Window
 
 __all__ = ["conv_general_dilated"]
@@ -259,10 +259,10 @@ def conv_general_dilated(
         _pairs(padding),
         (1,) * ndim if lhs_dilation is None else tuple(lhs_dilation),
         (1,) * ndim if rhs_dilation is None else tuple(rhs_dilation),
-        dimension_numbers if dimension_numbers is None else _hashable(dimension_numbers),
+        dimension_numbers if dimension_numbers is None else hashable(dimension_numbers),
         feature_group_count,
         batch_group_count,
-        _hashable(precision),
+        hashable(precision),
         preferred_element_type,
     )
     lhs, rhs = jnp.asarray(lhs), jnp.asarray(rhs)
@@ -279,8 +279,4 @@ def _pairs(padding):
     try:
         return tuple(map(tuple, padding))
     except TypeError:
-        return _hashable(list(padding)) if isinstance(padding, Iterable) else padding
-
-
-def _hashable(value):
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+        return hashable(list(padding)) if isinstance(padding, Iterable) else padding

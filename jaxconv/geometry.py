@@ -19,6 +19,8 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = [
     "AdaptiveWindow",
     "Border",
@@ -476,9 +478,9 @@ def _padding_kinds(padding, ndim: int, name: str = "padding") -> list:
     expected = _PADDING_KINDS if name == "padding" else "an int or a (low, high) pair of ints"
     if isinstance(padding, str) or _is_int(padding):
         return [padding] * ndim
-    if not isinstance(padding, Sequence):
+    if not isinstance(padding, (Sequence, np.ndarray)):
         raise TypeError(f"{name}: got {padding!r}, expected {expected}, or a sequence of one of these per axis")
-    kinds = list(padding)
+    kinds = [kind.tolist() if isinstance(kind, np.ndarray) else kind for kind in padding]
     if len(kinds) != ndim:
         hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
         raise ValueError(
@@ -521,7 +523,7 @@ def per_axis(name: str, value, ndim: int, *, minimum: int | None) -> tuple[int, 
         expected += f", each at least {minimum}"
     if _is_int(value):
         values = (operator.index(value),) * ndim
-    elif isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_int, value)):
+    elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and all(map(_is_int, value)):
         values = tuple(map(operator.index, value))
     else:
         raise TypeError(f"{name}: got {value!r}, {expected}")
@@ -590,7 +592,7 @@ def spatial_ndim_of(name: str, sizes: int | Sequence[Any], ndim: int) -> int:
     An int speaks of every axis between the first, the batch, and the channels.
     """
     if not _is_int(sizes):
-        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or not sizes:
+        if not isinstance(sizes, (Sequence, np.ndarray)) or isinstance(sizes, str) or not len(sizes):
             raise TypeError(f"{name}: got {sizes!r}, expected an int, or a tuple of ints, one per spatial axis")
         return len(sizes)
     if ndim < 3:
@@ -629,8 +631,9 @@ def check_groups(groups, **channels: int) -> int:
     return groups
 
 
-def check_channels(channels: int, w_shape: Sequence[int], groups) -> int:
-    """The number of groups, checked against C input channels and a kernel of shape (*kernel, C/groups, K)."""
+def check_channels(layout: Layout, x_shape: Sequence[int], w_shape: Sequence[int], groups) -> int:
+    """The number of groups, checked against x's C channels and a kernel of shape (*kernel, C/groups, K)."""
+    channels = layout.split(x_shape)[-1]
     per_group, outputs = w_shape[-2:]
     groups = check_groups(groups, input=channels, output=outputs)
     if per_group * groups != channels:
@@ -640,8 +643,19 @@ def check_channels(channels: int, w_shape: Sequence[int], groups) -> int:
             f"with C/groups = {channels}/{groups} = {expected}: x has {channels} channels; change w's axis -2 to "
             f"{expected}, or groups"
             + (f" to {channels // per_group}" if per_group and channels % per_group == 0 else "")
+            + _other_layout(layout, x_shape, w_shape, groups)
         )
     return groups
+
+
+def _other_layout(layout: Layout, x_shape: Sequence[int], w_shape: Sequence[int], groups: int) -> str:
+    """What to do where the channels of x or w would fit if they stood where other libraries have them."""
+    channels, other = layout.split(x_shape)[-1], dataclasses.replace(layout, channels_first=not layout.channels_first)
+    if w_shape[1] * groups == channels and w_shape[0] % groups == 0:
+        return "; if w is (K, C/groups, *kernel), as PyTorch's, give it as jnp.moveaxis(w, (1, 0), (-2, -1))"
+    if other.split(x_shape)[-1] == w_shape[-2] * groups:
+        return f"; if x is {other.axes}, say so: data_format='channels_{'first' if other.channels_first else 'last'}'"
+    return ""
 
 
 def kernel_spatial_ndim(w_shape: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import float_arrays, result_dtype
+from jaxconv._arguments import float_arrays, hashable, result_dtype
 from jaxconv._layout import along
 from jaxconv.algorithms.dtypes import accumulator
 
@@ -110,7 +110,7 @@ def dense(
         )
     if b is not None and b.shape != w.shape[1:]:
         raise ValueError(f"b: got shape {b.shape}, expected ({w.shape[1]},), one per output of w {w.shape}")
-    return _dense_jit(_Call(precision, result_dtype(preferred_element_type, x.dtype)), x, w, b)
+    return _dense_jit(_Call(hashable(precision), result_dtype(preferred_element_type, x.dtype)), x, w, b)
 
 
 # --- flatten ---

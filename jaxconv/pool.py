@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv import algorithms
-from jaxconv._arguments import float_arrays, integer_array, varying_alike
+from jaxconv._arguments import flag, float_arrays, integer_array, varying_alike
 from jaxconv._layout import from_plain, product_of, to_plain
 from jaxconv._soft_maximum import (
     checked_exponent,
@@ -550,7 +550,7 @@ def avg_pool(
         [0.0, 1.5, 3.0]
     """
     x, call = _prepare(x, window, strides, padding, dilation, ceil_mode, data_format)
-    return _sum_jit("padded" if count_include_pad else "input", call, x)
+    return _sum_jit("padded" if flag("count_include_pad", count_include_pad) else "input", call, x)
 
 
 # --- lp_pool ---
@@ -742,6 +742,6 @@ def _prepare(x, window, strides, padding, dilation, ceil_mode, data_format) -> t
     layout = layout_of("x", x.shape, spatial_ndim_of("window", window, x.ndim), data_format)
     _, input_size, _ = layout.split(x.shape)
     sliding = pool_window(
-        input_size, window, strides=strides, padding=padding, dilation=dilation, ceil_mode=bool(ceil_mode)
+        input_size, window, strides=strides, padding=padding, dilation=dilation, ceil_mode=flag("ceil_mode", ceil_mode)
     )
     return x, _Call(sliding, layout)

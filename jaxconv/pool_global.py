@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv._arguments import float_arrays, varying_alike
+from jaxconv._arguments import flag, float_arrays, varying_alike
 from jaxconv._layout import from_plain, to_plain
 from jaxconv._soft_maximum import (
     checked_exponent,
@@ -474,4 +474,4 @@ def global_logsumexp_pool(
 def _prepare_global(x, spatial_ndim, keepdims, data_format) -> tuple[jax.Array, _GlobalCall]:
     (x,) = float_arrays(x=x)
     spatial_ndim = check_spatial_ndim(spatial_ndim, x.shape, minimum=1)
-    return x, _GlobalCall(layout_of("x", x.shape, spatial_ndim, data_format), x.shape, bool(keepdims))
+    return x, _GlobalCall(layout_of("x", x.shape, spatial_ndim, data_format), x.shape, flag("keepdims", keepdims))

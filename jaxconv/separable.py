@@ -240,4 +240,4 @@ def _prepare(x, w, options, flip_kernel, data_format, precision, preferred_eleme
         )
     window = conv_window(input_size, w.shape[:-2], name="w", **options)
     dtype = result_dtype(preferred_element_type, x.dtype)
-    return Call(window, channels, bool(flip_kernel), layout, precision, dtype)
+    return Call(window, channels, flip_kernel, layout, precision, dtype)

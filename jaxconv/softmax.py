@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxconv._arguments import broadcasts, float_arrays, mask_array, varying_alike
+from jaxconv._arguments import broadcasts, flag, float_arrays, mask_array, varying_alike
 from jaxconv._layout import summed_to
 from jaxconv._rows import Axis, checked_axis, probabilities, row_normaliser
 from jaxconv.algorithms.dtypes import accumulator
@@ -363,7 +363,9 @@ def logsumexp(
     if b is not None and not broadcasts(b.shape, a.shape):
         raise ValueError(f"b: got shape {b.shape}, expected one that broadcasts to {a.shape}, that of a")
     a, b, mask = varying_alike(a, b, mask_array(where, a.shape, "a"))
-    y, sign = _logsumexp_jit(_axes(axis, a.shape), bool(keepdims), bool(return_sign), a, b, mask)
+    y, sign = _logsumexp_jit(
+        _axes(axis, a.shape), flag("keepdims", keepdims), flag("return_sign", return_sign), a, b, mask
+    )
     return (y, sign) if return_sign else y
 
 
@@ -438,7 +440,7 @@ def logmeanexp(
     """
     (x,) = float_arrays(x=x)
     x, mask = varying_alike(x, mask_array(where, x.shape, "x"))
-    return _logmeanexp_jit(_axes(axis, x.shape), bool(keepdims), x, mask)
+    return _logmeanexp_jit(_axes(axis, x.shape), flag("keepdims", keepdims), x, mask)
 
 
 # --- gumbel_softmax ---

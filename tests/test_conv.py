@@ -243,6 +243,17 @@ ERRORS = {
         lambda: (conv, (X, like(W, (3, 3, 5, 6)))), ValueError,
         r"w: got shape \(3, 3, 5, 6\) with 5 input channels per group, expected .*= 4/1 = 4: x has 4 channels; change w's axis -2 to 4",
     ),
+    "a kernel as PyTorch has it": (
+        lambda: (conv, (X, like(W, (6, 4, 3, 3)))), ValueError, r"if w is \(K, C/groups, \*kernel\), as PyTorch's, give it as jnp.moveaxis\(w, \(1, 0\), \(-2, -1\)\)",
+    ),
+    "channels first unsaid": (lambda: (conv, (like(X, (2, 4, 8, 8)), W)), ValueError, r"if x is \(\*batch, C, \*spatial\), say so: data_format='channels_first'"),
+    "channels last denied": (
+        lambda: (lambda x, w: conv(x, w, data_format="channels_first"), (X, W)), ValueError, r"if x is \(\*batch, \*spatial, C\), say so: data_format='channels_last'",
+    ),
+    "transposed channels exchanged": (
+        lambda: (conv_transpose, (X, W)), ValueError, r"w: got shape \(3, 3, 4, 6\), expected .*; exchange w's last two axes",
+    ),
+    "flip_kernel of the wrong type": (lambda: (lambda x, w: conv(x, w, flip_kernel="no"), (X, W)), TypeError, r"flip_kernel: got 'no', expected True or False"),
     "channel mismatch with groups": (
         lambda: (lambda x, w: conv(x, w, groups=2), (X, W)), ValueError,
         r"w: got shape \(3, 3, 4, 6\) with 4 input channels per group, expected .*= 4/2 = 2.*or groups to 1",
@@ -300,6 +311,18 @@ def test_errors_while_tracing(name):
     function, args = make()
     with pytest.raises(error, match=message):
         jax.eval_shape(function, *args)
+
+
+def test_pytorchs_kernel_given_as_the_message_says():
+    w = jnp.arange(6 * 4 * 3 * 2.0).reshape(6, 4, 3, 2)
+    assert jnp.array_equal(jnp.moveaxis(w, (1, 0), (-2, -1)), w.transpose(2, 3, 1, 0))
+
+
+def test_options_as_arrays_and_lists():
+    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 6))
+    y = conv(x, w, strides=np.array([2, 1]), padding=np.array([[1, 1], [0, 2]]), precision=["highest", "highest"])
+    assert y.shape == (2, 4, 8, 6)
+    assert jnp.array_equal(y, conv(x, w, strides=(2, 1), padding=[(1, 1), (0, 2)]))
 
 
 def test_none_is_not_an_array():
