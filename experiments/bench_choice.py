@@ -97,13 +97,13 @@ def algorithms_for(one: Draw) -> dict[str, Any]:
     found = {
         name: lambda a, b, form=getattr(module, one.form): form(a, b, *options) for name, module in modules.items()
     }
-    if one.form != "kernel_grad" and set(one.window.strides) == {1} and col2im.terms(one.window) <= 49:
+    if one.form != "kernel_grad" and set(one.window.strides) == {1} and col2im.terms(one.window) <= cpu.TURNED:
         found["col2im"] = lambda a, b, form=getattr(col2im, one.form): form(a, b, *options)
     is_exchanged = one.form == "kernel_grad" and set(one.window.strides) == {1}
     if is_exchanged and few.suits(jax.ShapeDtypeStruct(one.shapes[1], jnp.float32), one.window.input_grad_window):
         found["few outputs"] = lambda a, b, form=few.kernel_grad_of_few_outputs: form(a, b, *options)
     is_strided = one.form == "input_grad" and set(one.window.strides) != {1}
-    if is_strided and col2im.terms(one.window) <= 64:
+    if is_strided and col2im.terms(one.window) <= cpu.DILATED:
         found["col2im"] = lambda a, b, form=col2im.input_grad: form(a, b, *options)
     if is_strided and set(one.window.dilation) == {1}:
         for name, dense in (("phases by xla", xla.conv), ("phases by im2col", im2col.conv)):

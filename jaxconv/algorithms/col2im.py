@@ -14,7 +14,6 @@ its full speed; in three it is a loop nest. Figures in experiments/README.md.
 """
 
 import functools
-import itertools
 import math
 
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ from jaxconv.algorithms.apart import apart, made_apart
 from jaxconv.algorithms.blocks import flat_zeros, loop, nowhere
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.gathers import reader
-from jaxconv.algorithms.periods import windows_of
+from jaxconv.algorithms.periods import reaching, steps
 
 # Bytes of P, and of the dy that it is made of.
 BLOCK = 8 << 20
@@ -132,17 +131,15 @@ def _rows_read(window, height, is_part):
     Where there is none, so low that no moving it makes it a number. Of so many places on the first axis; of a part, p
     counts from `_first_read` on there, and it is not asked whether it exists.
     """
-    step_p, step_i = window.tap_count, 1
-    of_axes: list[np.ndarray] = []
-    axes = zip((height, *window.input_size[1:]), window.output_size, window.window_size, window.padding, strict=True)
-    for axis, (n, o, r, (low, _)) in reversed(list(enumerate(axes))):
-        p, i = windows_of(window, axis, np.arange(n) + low)
+    step_p, step_i = steps(window.output_size), steps(window.window_size)
+
+    def terms(axis, p, i):
         exists = i >= 0
         if axis == 0 and is_part:
             p = p - _first_read(window)
         else:
-            exists &= (p >= 0) & (p < o)
-        of_axes.insert(0, np.where(exists, p * step_p + i * step_i, nowhere(window.ndim)).astype(np.int32))
-        step_p, step_i = step_p * o, step_i * r
-    shifts = [shift for shift in itertools.product(*of_axes) if all((term >= 0).any() for term in shift)]
-    return shifts or [tuple(terms[0] for terms in of_axes)]  # no window reads x
+            exists &= (p >= 0) & (p < window.output_size[axis])
+        row = p * step_p[axis] * window.tap_count + i * step_i[axis]
+        return (np.where(exists, row, nowhere(window.ndim)).astype(np.int32),)
+
+    return [tuple(row for (row,) in shift) for shift in reaching(window, (height, *window.input_size[1:]), terms)]

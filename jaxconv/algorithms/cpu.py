@@ -30,6 +30,8 @@ from jaxconv.algorithms import canonical, col2im, depthwise, few, grouped, im2co
 
 # Positions from which on an image is large.
 IMAGE = 196
+# Terms up to which col2im adds up the rows of its product: with stride 1, with a stride, and without another way.
+TURNED, STRIDED, DILATED = 49, 16, 64
 # Whether XLA has the convolutions that came with jaxlib 0.11: in two dimensions at the speed of a matrix product.
 HAS_FAST_CONVOLUTIONS = tuple(map(int, jaxlib.version.__version__.split(".")[:2])) >= (0, 11)
 
@@ -128,7 +130,7 @@ def _is_of_few(few, many, window):
     # Rows of col2im's product, that int32 must count.
     positions = max(math.prod(window.output_size), math.prod(window.input_size))
     is_counted = positions * window.tap_count < 2**31 // window.ndim
-    return set(window.strides) == {1} and 4 * few <= many and window.tap_count <= 49 and is_counted
+    return set(window.strides) == {1} and 4 * few <= many and window.tap_count <= TURNED and is_counted
 
 
 def _is_col2ims(dy, w, window):
@@ -139,5 +141,5 @@ def _is_col2ims(dy, w, window):
     if max(rows, 2 * dy.shape[0] * math.prod(window.input_size) * channels) >= 2**31 // window.ndim:
         return False
     if set(window.dilation) != {1}:  # phases is not for these
-        return terms <= 64
-    return terms <= 16 and (outputs >= 32 or outputs > channels)
+        return terms <= DILATED
+    return terms <= STRIDED and (outputs >= 32 or outputs > channels)

@@ -12,7 +12,6 @@ gathers. Figures in experiments/README.md.
 """
 
 import functools
-import itertools
 import math
 
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from jax import lax
 
 from jaxconv.algorithms.blocks import pixel_terms, rows_of
 from jaxconv.algorithms.dtypes import accumulator, tap_dtype
-from jaxconv.algorithms.periods import windows_of
+from jaxconv.algorithms.periods import reaching, steps
 
 # Terms of a sum, and channels, from which on a slice is one loop of the processor.
 TERMS, CHANNELS = 16, 4
@@ -131,15 +130,11 @@ def _read_by(window):
 
     Where there is none, a negative term, and one of tap_count.
     """
-    step_p, step_i = 1, 1
-    of_axes = []
-    axes = zip(window.input_size, window.output_size, window.window_size, window.padding, strict=True)
-    for axis, (n, o, r, (low, _)) in reversed(list(enumerate(axes))):
-        p, i = windows_of(window, axis, np.arange(n) + low)
-        exists = (i >= 0) & (p >= 0) & (p < o)
-        rows = np.where(exists, p * step_p, -1).astype(np.int32)
-        of_axes.insert(0, list(zip(rows, np.where(exists, i * step_i, window.tap_count), strict=True)))
-        step_p, step_i = step_p * o, step_i * r
-    found = [shift for shift in itertools.product(*of_axes) if all((row >= 0).any() for row, _ in shift)]
-    for shift in found or [tuple(pairs[0] for pairs in of_axes)]:  # no window reads x
-        yield tuple(zip(*shift, strict=True))
+    step_p, step_i = steps(window.output_size), steps(window.window_size)
+
+    def terms(axis, p, i):
+        exists = (i >= 0) & (p >= 0) & (p < window.output_size[axis])
+        row = np.where(exists, p * step_p[axis], -1).astype(np.int32)
+        return row, np.where(exists, i * step_i[axis], window.tap_count)
+
+    return [tuple(zip(*shift, strict=True)) for shift in reaching(window, window.input_size, terms)]

@@ -27,6 +27,24 @@ def windows_of(window, axis, v):
     return v // s - m, np.where((offset % d == 0) & (offset < extent), offset // d, -1)
 
 
+def reaching(window, sizes, terms):
+    """For every shift that reaches one of these many places per axis: terms(axis, p, i) of every axis.
+
+    p and i are those of `windows_of`, at all places of the axis; the first array of the terms is negative where the
+    shift does not reach. Where none reaches any, the first shift.
+    """
+    of_axes = []
+    for axis, (n, (low, _)) in enumerate(zip(sizes, window.padding, strict=True)):
+        of_axes.append([terms(axis, p, i) for p, i in zip(*windows_of(window, axis, np.arange(n) + low), strict=True)])
+    found = [shift for shift in itertools.product(*of_axes) if all((first >= 0).any() for first, *_ in shift)]
+    return found or [tuple(axis_terms[0] for axis_terms in of_axes)]
+
+
+def steps(sizes):
+    """What a place on each axis adds to the number of an element, in row-major order."""
+    return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+
 def shifts(dy_shape, window):
     """The shifts m, the tap that each makes reach each position of a period, and the shape of dx in periods.
 
