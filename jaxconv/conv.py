@@ -28,6 +28,7 @@ import jax
 from jaxconv._arguments import float_arrays, result_dtype
 from jaxconv._forms import Call, bias_grad, conv_form, input_grad_form, kernel_grad_form, plus_bias
 from jaxconv.geometry import (
+    PYTORCH_KERNEL,
     DataFormat,
     Layout,
     Padding,
@@ -142,7 +143,10 @@ def conv(
     _, input_size, _ = layout.split(x.shape)
     groups = check_channels(layout, x.shape, w.shape, groups)
     if b is not None and b.shape != w.shape[-1:]:
-        raise ValueError(f"b: got shape {b.shape}, expected ({w.shape[-1]},), one per output channel of w {w.shape}")
+        hint = f"; give {PYTORCH_KERNEL}" if b.shape == w.shape[:1] else ""
+        raise ValueError(
+            f"b: got shape {b.shape}, expected ({w.shape[-1]},), one per output channel of w {w.shape}{hint}"
+        )
     window = conv_window(input_size, w.shape[:-2], strides=strides, padding=padding, dilation=dilation, name="w")
     dtype = result_dtype(preferred_element_type, x.dtype)
     return _conv_jit(Call(window, groups, flip_kernel, layout, precision, dtype), x, w, b)
@@ -458,7 +462,12 @@ def conv_transpose(
         raise ValueError(
             f"w: got shape {w.shape}, expected (*kernel, C/groups, {channels}): its last axis is contracted with the "
             f"{channels} channels of x; it is the kernel of the convolution that this is the adjoint of"
-            + ("; exchange w's last two axes" if groups == 1 and channels == w.shape[-2] else "")
+            + (
+                "; if w is (*kernel, in, out), as lax's and Flax's transposed convolutions have it by default, give "
+                "jnp.swapaxes(w, -1, -2) and flip_kernel=True"
+                if groups == 1 and channels == w.shape[-2]
+                else ""
+            )
         )
     outputs = w.shape[-2] * groups
     if b is not None and b.shape != (outputs,):

@@ -480,6 +480,7 @@ def _padding_kinds(padding, ndim: int, name: str = "padding") -> list:
         return [padding] * ndim
     if not isinstance(padding, (Sequence, np.ndarray)):
         raise TypeError(f"{name}: got {padding!r}, expected {expected}, or a sequence of one of these per axis")
+    padding = padding.tolist() if isinstance(padding, np.ndarray) and padding.ndim else padding
     kinds = [kind.tolist() if isinstance(kind, np.ndarray) else kind for kind in padding]
     if len(kinds) != ndim:
         hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
@@ -631,31 +632,47 @@ def check_groups(groups, **channels: int) -> int:
     return groups
 
 
+# What messages say where a kernel may be that of another library.
+PYTORCH_KERNEL = "jnp.moveaxis(w, (1, 0), (-2, -1)) if w is (K, C/groups, *kernel), as PyTorch's"
+
+
 def check_channels(layout: Layout, x_shape: Sequence[int], w_shape: Sequence[int], groups) -> int:
     """The number of groups, checked against x's C channels and a kernel of shape (*kernel, C/groups, K)."""
     channels = layout.split(x_shape)[-1]
     per_group, outputs = w_shape[-2:]
-    groups = check_groups(groups, input=channels, output=outputs)
+    try:
+        groups = check_groups(groups, input=channels, output=outputs)
+    except ValueError as error:
+        raise ValueError(f"{error}{_other_layout(layout, x_shape, w_shape, groups)}") from None
     if per_group * groups != channels:
         expected = channels // groups
+        others = channels // per_group if per_group and channels % per_group == 0 else 0
         raise ValueError(
             f"w: got shape {tuple(w_shape)} with {per_group} input channels per group, expected (*kernel, C/groups, K) "
             f"with C/groups = {channels}/{groups} = {expected}: x has {channels} channels; change w's axis -2 to "
-            f"{expected}, or groups"
-            + (f" to {channels // per_group}" if per_group and channels % per_group == 0 else "")
+            f"{expected}"
+            + (f", or groups to {others}" if others and outputs % others == 0 else "")
             + _other_layout(layout, x_shape, w_shape, groups)
         )
     return groups
 
 
 def _other_layout(layout: Layout, x_shape: Sequence[int], w_shape: Sequence[int], groups: int) -> str:
-    """What to do where the channels of x or w would fit if they stood where other libraries have them."""
-    channels, other = layout.split(x_shape)[-1], dataclasses.replace(layout, channels_first=not layout.channels_first)
-    if w_shape[1] * groups == channels and w_shape[0] % groups == 0:
-        return "; if w is (K, C/groups, *kernel), as PyTorch's, give it as jnp.moveaxis(w, (1, 0), (-2, -1))"
-    if other.split(x_shape)[-1] == w_shape[-2] * groups:
-        return f"; if x is {other.axes}, say so: data_format='channels_{'first' if other.channels_first else 'last'}'"
-    return ""
+    """What to do where x and w would fit if their channels stood where other libraries have them; empty if nothing."""
+    other = dataclasses.replace(layout, channels_first=not layout.channels_first)
+    x_hint = f"data_format='channels_{'first' if other.channels_first else 'last'}' if x is {other.axes}"
+    outputs, per_group, *taps = w_shape
+    hints = []
+    for x_layout, is_pytorchs in ((layout, True), (other, False), (other, True)):
+        _, sizes, channels = x_layout.split(x_shape)
+        if is_pytorchs:  # told from a kernel of other channels by its taps: as many on every axis, and not too many
+            fits = per_group * groups == channels and outputs % max(1, groups) == 0
+            fits &= len(taps) > 1 and len(set(taps)) == 1 and all(r <= n for r, n in zip(taps, sizes, strict=True))
+        else:
+            fits = w_shape[-2] * groups == channels
+        if fits:
+            hints.append(" and ".join([x_hint] * (x_layout is other) + [PYTORCH_KERNEL] * is_pytorchs))
+    return f"; give {', or '.join(hints)}" if hints else ""
 
 
 def kernel_spatial_ndim(w_shape: Sequence[int]) -> int:

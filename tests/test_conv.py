@@ -244,14 +244,24 @@ ERRORS = {
         r"w: got shape \(3, 3, 5, 6\) with 5 input channels per group, expected .*= 4/1 = 4: x has 4 channels; change w's axis -2 to 4",
     ),
     "a kernel as PyTorch has it": (
-        lambda: (conv, (X, like(W, (6, 4, 3, 3)))), ValueError, r"if w is \(K, C/groups, \*kernel\), as PyTorch's, give it as jnp.moveaxis\(w, \(1, 0\), \(-2, -1\)\)",
+        lambda: (conv, (X, like(W, (6, 4, 3, 3)))), ValueError, r"; give jnp.moveaxis\(w, \(1, 0\), \(-2, -1\)\) if w is \(K, C/groups, \*kernel\), as PyTorch's",
     ),
-    "channels first unsaid": (lambda: (conv, (like(X, (2, 4, 8, 8)), W)), ValueError, r"if x is \(\*batch, C, \*spatial\), say so: data_format='channels_first'"),
+    "channels first unsaid": (lambda: (conv, (like(X, (2, 4, 8, 8)), W)), ValueError, r"; give data_format='channels_first' if x is \(\*batch, C, \*spatial\)(?! and)"),
     "channels last denied": (
-        lambda: (lambda x, w: conv(x, w, data_format="channels_first"), (X, W)), ValueError, r"if x is \(\*batch, \*spatial, C\), say so: data_format='channels_last'",
+        lambda: (lambda x, w: conv(x, w, data_format="channels_first"), (X, W)), ValueError, r"; give data_format='channels_last' if x is \(\*batch, \*spatial, C\)(?! and)",
     ),
+    "x and a kernel as PyTorch has them": (
+        lambda: (conv, (like(X, (2, 4, 8, 8)), like(W, (6, 4, 3, 3)))), ValueError,
+        r"; give data_format='channels_first' if x is \(\*batch, C, \*spatial\) and jnp.moveaxis\(w, .* if w is \(K, C/groups, \*kernel\)",
+    ),
+    "a grouped kernel as PyTorch has it": (
+        lambda: (lambda x, w: conv(x, w, groups=4), (X, like(W, (8, 1, 3, 3)))), ValueError,
+        r"groups: got 4, which does not divide the 3 output channels; .*; give jnp.moveaxis",
+    ),
+    "other channels, not another layout": (lambda: (conv, (like(X, (2, 8, 8, 3)), like(W, (3, 3, 4, 6)))), ValueError, r"x has 3 channels; change w's axis -2 to 3(?!, or|; give)"),
+    "groups that would not divide K": (lambda: (conv, (like(X, (2, 8, 8, 4)), like(W, (3, 3, 1, 6)))), ValueError, r"x has 4 channels; change w's axis -2 to 4(?!, or|; give)"),
     "transposed channels exchanged": (
-        lambda: (conv_transpose, (X, W)), ValueError, r"w: got shape \(3, 3, 4, 6\), expected .*; exchange w's last two axes",
+        lambda: (conv_transpose, (X, W)), ValueError, r"w: got shape \(3, 3, 4, 6\), expected .*; if w is \(\*kernel, in, out\), .* give jnp.swapaxes\(w, -1, -2\) and flip_kernel=True",
     ),
     "flip_kernel of the wrong type": (lambda: (lambda x, w: conv(x, w, flip_kernel="no"), (X, W)), TypeError, r"flip_kernel: got 'no', expected True or False"),
     "channel mismatch with groups": (
@@ -285,6 +295,9 @@ ERRORS = {
     "complex input": (lambda: (conv, (like(X, dtype="complex64"), W)), TypeError, r"x: got dtype complex64, expected one of"),
     "mixed dtypes": (lambda: (conv, (X, like(W, dtype="bfloat16"))), TypeError, r"x, w: got mixed dtypes \(x is float32, w is bfloat16\), expected one dtype"),
     "bias of another dtype": (lambda: (conv, (X, W, jax.ShapeDtypeStruct((6,), "float16"))), TypeError, r"x, w, b: got mixed dtypes"),
+    "bias for a kernel as PyTorch has it": (
+        lambda: (conv, (like(X, (2, 8, 8, 3)), like(W, (6, 3, 3, 3)), jax.ShapeDtypeStruct((6,), "float32"))), ValueError, r"b: got shape \(6,\), expected \(3,\), .*; give jnp.moveaxis",
+    ),
     "bias of another shape": (lambda: (conv, (X, W, jax.ShapeDtypeStruct((4,), "float32"))), ValueError, r"b: got shape \(4,\), expected \(6,\), one per output channel"),
     "unknown data_format": (lambda: (lambda x, w: conv(x, w, data_format="NHWC"), (X, W)), ValueError, r"data_format: got 'NHWC', expected one of 'channels_last', 'channels_first'"),
     "narrower preferred_element_type": (
@@ -311,6 +324,12 @@ def test_errors_while_tracing(name):
     function, args = make()
     with pytest.raises(error, match=message):
         jax.eval_shape(function, *args)
+
+
+def test_laxs_transposed_kernel_given_as_the_message_says():
+    x, w = small_integers(0, (2, 4, 4, 4), (3, 3, 4, 6))
+    y = conv_transpose(x, jnp.swapaxes(w, -1, -2), strides=2, padding="SAME", flip_kernel=True)
+    assert jnp.array_equal(y, lax.conv_transpose(x, w, (2, 2), "SAME"))
 
 
 def test_pytorchs_kernel_given_as_the_message_says():

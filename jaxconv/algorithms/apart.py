@@ -36,8 +36,8 @@ def apart(algorithm):
     """The algorithm(*arrays, *options) as one that is computed apart."""
 
     @functools.wraps(algorithm)
-    def called(*arguments):
+    def called(*arguments, **options):
         count = sum(isinstance(a, jax.Array) for a in arguments)
-        return made_apart(lambda *arrays: algorithm(*arrays, *arguments[count:]), *arguments[:count])
+        return made_apart(lambda *arrays: algorithm(*arrays, *arguments[count:], **options), *arguments[:count])
 
     return called

@@ -1,6 +1,6 @@
 """A convolution's arrays in blocks of output positions, for what is computed block by block in a loop.
 
-What a block needs stays in a core's cache, and no temporary grows with the batch: on a CPU a large temporary costs more
+What a block needs stays in a core's cache, and no large temporary grows with the batch: on a CPU it would cost more
 than the arithmetic, because its memory is mapped anew at every call.
 
 What the windows of a block read is made by one gather, whose slices are all channels of a pixel, or zeros where that is
@@ -22,8 +22,8 @@ from jaxconv.geometry import Window
 
 # Bytes of the table of what the windows of an image read: as a constant of the program, and made before the loop.
 CONSTANT, TABLE = 1 << 21, 5 << 20
-# Bytes of what is made all at once, where it is written and read once: a loop, its zeros and the copies of its blocks
-# cost more than the cache saves. From glibc's 32 MB on, memory is mapped anew at every call.
+# Bytes up to which what is written and read once is one block: a loop, its zeros and the copies of its blocks cost more
+# than the cache saves. From glibc's 32 MB on, memory is mapped anew at every call.
 WHOLE = 16 << 20
 
 
@@ -183,14 +183,22 @@ def rows_of(a, index):
     )
 
 
-def blocks(window, batch, bytes_per_position, most, whole=False):
-    """The largest blocks of at most this many bytes: at least one position, whole images if several fit.
+def is_one(batch, ndim, size):
+    """Whether so many bytes, of so many images with ndim spatial axes, are best made in one block.
 
-    With `whole`, all in one block if that has not more than WHOLE bytes.
+    A single image is not, unless it is a volume: under vmap it is one of many, which cannot be seen from here.
     """
+    return size <= WHOLE and (batch > 1 or ndim > 2)
+
+
+def one_block(window, batch):
+    """The block of all output positions of all images."""
+    return Blocks(window, batch, batch, batch * math.prod(window.output_size))
+
+
+def blocks(window, batch, bytes_per_position, most):
+    """The largest blocks of at most this many bytes: at least one position, whole images if several fit."""
     per_image = math.prod(window.output_size)
-    if whole and batch * per_image * bytes_per_position <= WHOLE:
-        return Blocks(window, batch, batch, batch * per_image)
     fit = max(1, most // bytes_per_position)
     if per_image <= fit:
         images = max(n for n in range(1, min(batch, fit // per_image) + 1) if batch % n == 0)

@@ -20,14 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.algorithms import blocks
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import flat_zeros, loop, nowhere
+from jaxconv.algorithms.blocks import flat_zeros, is_one, loop, nowhere
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.gathers import reader
 from jaxconv.algorithms.periods import reaching, steps
 
-# Bytes of P, and of the dy that it is made of.
+# Bytes of P, and of the dy that it is made of, in a block of several.
 BLOCK = 8 << 20
 
 
@@ -49,7 +48,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     line = math.prod(others) * window.tap_count  # rows of P that one place of dy, on the first axis, makes
     itemsize = np.dtype(wide).itemsize
     fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * itemsize)
-    if batch * first * line * channels * itemsize <= blocks.WHOLE:
+    if is_one(batch, window.ndim, batch * first * line * channels * itemsize):
         fit = batch * first
     images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
     height, lines = (size[0], first) if first <= fit else _part(window, fit)

@@ -22,6 +22,7 @@ Where XLA's convolution is the faster one it is so by half, seldom by more; else
 where a kernel is larger than the image or one side has one channel. The measured factors are in experiments/README.md.
 """
 
+import functools
 import math
 
 import jaxlib.version
@@ -38,66 +39,78 @@ HAS_FAST_CONVOLUTIONS = tuple(map(int, jaxlib.version.__version__.split(".")[:2]
 
 def conv(x, w, window, groups, precision, dtype):
     """(1) y[n,p,k] = sum_{i,c} x[n, s·p + d·i − l, c] · w[i,c,k]."""
-    if _is_vast(window, x.size, w.size, x.shape[0] * math.prod(window.output_size) * w.shape[-1]):
-        return xla.conv(x, w, window, groups, precision, dtype)
-    if groups > 1:
-        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
-            return depthwise.conv(x, w, window, groups, precision, dtype)
-        return grouped.conv(x, w, window, groups, precision, dtype, conv)
-    if window.tap_count == 1:
-        return products.conv(x, w, window, groups, precision, dtype)
-    if window.ndim > 2 or _is_im2cols(x, w.shape[-1], w, window.output_size):
-        if _is_of_few(w.shape[-1], w.shape[-2], window):
-            return col2im.conv(x, w, window, groups, precision, dtype)
-        return im2col.conv(x, w, window, groups, precision, dtype)
-    return xla.conv(x, w, window, groups, precision, dtype)
+    return _of_conv(x, w, window, groups)(x, w, window, groups, precision, dtype)
 
 
 def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,k : s·p + d·i − l = u} w[i,c,k] · dy[n,p,k]."""
-    if _is_vast(window, dy.size, w.size, dy.shape[0] * math.prod(window.input_size) * w.shape[-2] * groups):
-        return xla.input_grad(dy, w, window, groups, precision, dtype)
-    if groups > 1:
-        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
-            return depthwise.input_grad(dy, w, window, groups, precision, dtype)
-        return grouped.input_grad(dy, w, window, groups, precision, dtype, input_grad)
-    if window.tap_count == 1:
-        return products.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.strides) == {1} and (window.ndim > 2 or _is_im2cols(dy, w.shape[-2], w, window.input_size)):
-        if _is_of_few(w.shape[-2], w.shape[-1], window):
-            return col2im.input_grad(dy, w, window, groups, precision, dtype)
-        return im2col.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.strides) == {1}:
-        return xla.input_grad(dy, w, window, groups, precision, dtype)
-    if _is_col2ims(dy, w, window):
-        return col2im.input_grad(dy, w, window, groups, precision, dtype)
-    if set(window.dilation) == {1}:
-        return phases.input_grad(dy, w, window, groups, precision, dtype, conv)
-    return xla.input_grad(dy, w, window, groups, precision, dtype)
+    return _of_input_grad(dy, w, window, groups)(dy, w, window, groups, precision, dtype)
 
 
 def kernel_grad(x, dy, window, groups, precision, dtype):
     """(3) dw[i,c,k] = sum_{n,p} x[n, s·p + d·i − l, c] · dy[n,p,k]."""
+    return _of_kernel_grad(x, dy, window, groups)(x, dy, window, groups, precision, dtype)
+
+
+def algorithm(form, a, b, window, groups):
+    """The function that has the form, "conv", "input_grad" or "kernel_grad", of arrays like these."""
+    choose = {"conv": _of_conv, "input_grad": _of_input_grad, "kernel_grad": _of_kernel_grad}[form]
+    return choose(a, b, window, groups)
+
+
+def _of_conv(x, w, window, groups):
+    if _is_vast(window, x.size, w.size, x.shape[0] * math.prod(window.output_size) * w.shape[-1]):
+        return xla.conv
+    if groups > 1:
+        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
+            return depthwise.conv
+        return functools.partial(grouped.conv, dense=conv)
+    if window.tap_count == 1:
+        return products.conv
+    if window.ndim > 2 or _is_im2cols(x, w.shape[-2], w.shape[-1], w, window.output_size):
+        return col2im.conv if _is_of_few(w.shape[-1], w.shape[-2], window) else im2col.conv
+    return xla.conv
+
+
+def _of_input_grad(dy, w, window, groups):
+    if _is_vast(window, dy.size, w.size, dy.shape[0] * math.prod(window.input_size) * w.shape[-2] * groups):
+        return xla.input_grad
+    if groups > 1:
+        if _is_depthwise(w.shape[-2], w.shape[-1], groups):
+            return depthwise.input_grad
+        return functools.partial(grouped.input_grad, dense=input_grad)
+    if window.tap_count == 1:
+        return products.input_grad
+    if set(window.strides) == {1}:
+        if window.ndim > 2 or _is_im2cols(dy, w.shape[-1], w.shape[-2], w, window.input_size):
+            return col2im.input_grad if _is_of_few(w.shape[-2], w.shape[-1], window) else im2col.input_grad
+        return xla.input_grad
+    if _is_col2ims(dy, w, window):
+        return col2im.input_grad
+    if set(window.dilation) == {1}:
+        return functools.partial(phases.input_grad, dense=conv)
+    return xla.input_grad
+
+
+def _of_kernel_grad(x, dy, window, groups):
     if _is_vast(window, x.size, dy.size, window.tap_count * x.shape[-1] // groups * dy.shape[-1]):
-        return xla.kernel_grad(x, dy, window, groups, precision, dtype)
+        return xla.kernel_grad
     if groups > 1:
         if _is_depthwise(x.shape[-1] // groups, dy.shape[-1], groups):
-            return depthwise.kernel_grad(x, dy, window, groups, precision, dtype)
-        return grouped.kernel_grad(x, dy, window, groups, precision, dtype, kernel_grad)
+            return depthwise.kernel_grad
+        return functools.partial(grouped.kernel_grad, dense=kernel_grad)
     if window.tap_count == 1:
-        return products.kernel_grad(x, dy, window, groups, precision, dtype)
+        return products.kernel_grad
     # The convolution wins where the matrix product would be narrow, and where there is so little to do that starting it
     # is what counts.
     is_narrow = dy.shape[-1] < 32 and x.shape[-1] * dy.shape[-1] < 256 and set(window.strides) == {1}
     is_small = dy.size * window.tap_count * x.shape[-1] < 2**18
     is_of_few = window.ndim > 1 and not is_small and _is_of_few(dy.shape[-1], x.shape[-1], window)
     if is_of_few and few.suits(dy, window.input_grad_window):
-        return few.kernel_grad_of_few_outputs(x, dy, window, groups, precision, dtype)
+        return few.kernel_grad_of_few_outputs
     if window.ndim == 1 or window.ndim == 2 and (is_narrow or is_small):
-        return canonical.kernel_grad(x, dy, window, groups, precision, dtype)
-    if few.suits(x, window):
-        return few.kernel_grad(x, dy, window, groups, precision, dtype)
-    return im2col.kernel_grad(x, dy, window, groups, precision, dtype)
+        return canonical.kernel_grad
+    return few.kernel_grad if few.suits(x, window) else im2col.kernel_grad
 
 
 def _is_vast(window, *sizes):
@@ -110,16 +123,19 @@ def _is_depthwise(inputs, outputs, groups):
     return inputs == 1 and outputs <= 8 * groups
 
 
-def _is_im2cols(a, results, w, positions):
+def _is_im2cols(a, inputs, results, w, positions):
     """Whether im2col is faster for this two-dimensional convolution of a with w, and worth the time to compile.
 
-    To so many resulting channels, at these positions.
+    From and to so many channels, at these positions.
     """
     count = math.prod(positions)
     if len(positions) != 2 or a.shape[0] * count * w.size < 2**20:
         return False
-    is_wide = results >= 16 if HAS_FAST_CONVOLUTIONS else min(w.shape[-2:]) >= 96
-    return not (is_wide and count >= IMAGE)
+    if HAS_FAST_CONVOLUTIONS:
+        is_xlas = results >= 16
+    else:
+        is_xlas = min(inputs, results) >= 96 or inputs == 1 and 32 <= results <= 64
+    return not (is_xlas and count >= IMAGE)
 
 
 def _is_of_few(few, many, window):

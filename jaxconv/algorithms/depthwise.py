@@ -36,7 +36,7 @@ TERMS = 64
 # Sums kept at once by the kernel gradient, and the bytes of each.
 SUMS = 16
 BLOCK = 1 << 17
-# Blocks whose products are added up before they are added to the sums: less to read and write in the cache.
+# Blocks whose products are added to the sums in one pass, which reads and writes those once for all of them.
 TOGETHER = 2
 
 
@@ -137,7 +137,7 @@ def _kernel_grad(x, dy, window, groups, dtype):
         dy = dy.reshape(*dy.shape[:-1], groups, kernels)
     bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
-    # Not all of them: of a loop of one turn XLA leaves nothing, and makes an array of every product.
+    # Not in a loop of one turn: XLA leaves nothing of that, and makes an array of every product.
     is_together = all_blocks.count % TOGETHER == 0 and all_blocks.count > TOGETHER
     together = TOGETHER if is_together else 1
     dy = dy.reshape(-1, *dy.shape[window.ndim + 1 :])

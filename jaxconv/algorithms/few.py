@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.blocks import blocks, is_one, one_block
 from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
@@ -56,7 +56,10 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     fields = (field.name for field in dataclasses.fields(window) if field.name != "borders")
     outer = dataclasses.replace(window, borders=(), **{name: getattr(window, name)[:-1] for name in fields})
     bytes_per_row = window.tap_count * channels * row * jnp.dtype(wide).itemsize
-    all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK, whole=True)
+    if is_one(dy.shape[0], window.ndim, dy.shape[0] * math.prod(outer.output_size) * bytes_per_row):
+        all_blocks = one_block(outer, dy.shape[0])
+    else:
+        all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK)
     reads = all_blocks.reads((0,) * outer.ndim, list(outer.taps()))
     dy = dy.reshape(-1, row, k)
 

@@ -98,10 +98,12 @@ def reader(a, sizes, fill, dtype: type[np.integer] = np.int32):
 
     def along(axis, term, shape):
         """term along an axis of an array of this shape; tables that several pixels have in common are one operation."""
-        key = (axis, shape, term.dtype, term.tobytes()) if isinstance(term, np.ndarray) else (axis, shape, id(term))
+        if not isinstance(term, np.ndarray):
+            return lax.broadcast_in_dim(term, shape, (axis,))
+        key = axis, shape, term.dtype, term.tobytes()
         if key not in shared:
-            shared[key] = lax.broadcast_in_dim(term, shape, (axis,)), term  # kept: of what is gone the id is free again
-        return shared[key][0]
+            shared[key] = lax.broadcast_in_dim(term, shape, (axis,))
+        return shared[key]
 
     def read(terms):
         is_table = [isinstance(term, np.ndarray) for term in terms]  # or is computed by the program

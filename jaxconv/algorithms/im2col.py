@@ -5,7 +5,7 @@ With X the (positions x taps·C) matrix of what the windows of a block read,
     y  = X · w                 [m x R·C] · [R·C x K] -> [m x K], block by block; dx with stride 1 in the same way
     dW = sum dYᵀ · X           [K x m] · [m x R·C] -> [K x R·C], over all blocks
 
-X is made by one gather (blocks.py). A whole batch at once loses: X is R times as large as x, and memory costs more than
+X is made by one gather (blocks.py). A large batch at once loses: X is R times as large as x, and memory costs more than
 the arithmetic. In dW a product that sums over both leading axes runs at half the speed of one over neighbouring axes,
 so dY is transposed. For CPUs and groups = 1, any number of axes. Figures in experiments/README.md.
 """
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import blocks
+from jaxconv.algorithms.blocks import blocks, is_one, one_block
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.views import over_taps
 
@@ -49,7 +49,10 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
     """x, with these taps of a window side by side, times w, summed over this axis of w."""
     wide, k = accumulator(dtype), w.shape[1 - axis]
     bytes_per_position = window.tap_count * x.shape[-1] * jnp.dtype(wide).itemsize
-    all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK, whole=True)
+    if is_one(x.shape[0], window.ndim, x.shape[0] * math.prod(window.output_size) * bytes_per_position):
+        all_blocks = one_block(window, x.shape[0])
+    else:
+        all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
     w, rows = w.astype(wide), all_blocks.rows(x, (0,) * window.ndim, taps)
 
     def product(number):
