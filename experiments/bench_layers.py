@@ -13,6 +13,7 @@ computing it. In huge pages it does not: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 i
 
     python -m experiments.bench_layers --output runs/bench
     python -m experiments.bench_layers --only depthwise --family
+    python -m experiments.bench_layers --compile
 """
 
 import dataclasses
@@ -57,6 +58,8 @@ class Settings:
     """Further sizes, windows, groups and dtypes of the same ops, in place of the table's layers."""
     others: bool = False
     """The other ops (activations, norms, losses) against autodiff, in place of the table's layers."""
+    compile: bool = False
+    """Time the tracing and compiling of the value and all gradients of every layer, and nothing else."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Write bench_layers.json, .md (the README's table) and .png (its chart) there."""
 
@@ -354,10 +357,10 @@ def medians(calls: dict[str, Callable], rounds: int, seconds: float = 8) -> dict
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def compiled(function: Callable, arguments: list, side: str, result: dict) -> Callable:
-    """The compiled function; its peak temporary bytes and seconds of tracing and compiling, of three, are noted."""
+def compiled(function: Callable, arguments: list, side: str, result: dict, times: int = 3) -> Callable:
+    """The compiled function; its peak temporary bytes and median seconds of tracing and compiling are noted."""
     seconds = []
-    for _ in range(3):
+    for _ in range(times):
         jax.clear_caches()  # so that nothing traced before is used again
         started = time.perf_counter()
         call = jax.jit(function).lower(*arguments).compile()
@@ -387,6 +390,28 @@ def time_part(layer: Layer, part: str, rounds: int) -> dict:
         result["torch_ratio"] = found["torch"] / found["ours"]
     result["flop"], result["bytes"] = layer.limits(part)
     return result
+
+
+def time_compilation(layer: Layer, rounds: int) -> dict:
+    """Median seconds to trace and compile the value and all gradients, and their temporary bytes, of each side."""
+    arguments = [jnp.zeros(shape, layer.dtype) for shape in layer.shapes()]
+    turns: list[dict] = [{} for _ in range(rounds)]
+    for turn in turns:
+        for side, function in (("ours", layer.ours), ("lax", layer.plain)):
+            compiled(layer.part(function, "all"), arguments, side, turn, times=1)
+    result = {key: float(np.median([turn[key] for turn in turns])) for key in turns[0]}
+    return {"name": layer.name, **result, "ratio": result["ours_compile_s"] / result["lax_compile_s"]}
+
+
+def compilation_table(results: list[dict]) -> Table:
+    """What is printed of time_compilation."""
+    names = ("ours s", "lax s", "ours/lax", "temp MB", "lax")
+    table = Table("value and gradients", *[Column(name, justify="right") for name in names])
+    for r in results:
+        seconds = [f"{r[f'{side}_compile_s']:.3f}" for side in ("ours", "lax")]
+        megabytes = [f"{r[f'{side}_temporary_bytes'] / 1e6:.1f}" for side in ("ours", "lax")]
+        table.add_row(r["name"], *seconds, f"{r['ratio']:.2f}", *megabytes)
+    return table
 
 
 def tunables() -> str:
@@ -497,6 +522,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    if settings.compile:
+        found = [
+            time_compilation(layer, settings.rounds)
+            for layer in track(layers, "compiling", console=console, transient=True)
+        ]
+        console.print(compilation_table(found))
+        return 0
     limits = machine_limits()
     results = [time_other(case, settings.rounds) for case in track(cases, "timing", console=console, transient=True)]
     for layer in track(layers, "timing", console=console, transient=True):
