@@ -46,7 +46,7 @@ def conv(x, w, window, groups, precision, dtype):
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
     kernels = w.shape[-1]
     if kernels == 1 and gathers.suits(window, groups):
-        return _gathered_conv(x, w.reshape(-1, groups), window, dtype)
+        return _gathered_conv(x, w.reshape(-1, groups), window, list(window.taps()), dtype)
     view = tap_views(x, window, 0)
 
     def add(y, tap):
@@ -61,14 +61,14 @@ def conv(x, w, window, groups, precision, dtype):
 
 
 @apart
-def _gathered_conv(x, w, window, dtype):
-    """y[n,p,c] = sum_i x[n, s·p + d·i − l, c] · w[i,c]."""
+def _gathered_conv(x, w, window, taps, dtype):
+    """y[n,p,c] = sum_j x[n, s·p + d·i − l, c] · w[j,c] with i = taps[j]."""
     terms = [
         lax.mul(
             lax.convert_element_type(term, w.dtype),
             _spread(lax.slice_in_dim(w, i, i + 1), term.shape, (0, term.ndim - 1)),
         )
-        for i, term in enumerate(gathers.what_taps_read(x, window))
+        for i, term in enumerate(gathers.what_taps_read(x, window, taps))
     ]
     return functools.reduce(lax.add, terms).astype(dtype)
 
@@ -77,8 +77,11 @@ def input_grad(dy, w, window, groups, precision, dtype):
     """(2) dx[n,u,c] = sum_{p,i,m : s·p + d·i − l = u} dy[n,p,c,m] · w[i,c,m]."""
     spatial = range(window.ndim)
     if set(window.strides) == {1} and dy.shape[-1] == groups and gathers.suits(window.input_grad_window, groups):
-        # w reversed, not its taps: often the same program as the forward's, which XLA then compiles once.
-        return conv(dy, lax.rev(w, spatial), window.input_grad_window, groups, precision, dtype)
+        # The taps reversed, not w: what is read by other tables of the same sizes is often the same program as the
+        # forward's, which XLA then compiles once, and nothing else is compiled.
+        w = w.reshape(-1, groups).astype(accumulator(w.dtype, dtype))
+        over_dy = window.input_grad_window
+        return _gathered_conv(dy, w, over_dy, list(over_dy.taps())[::-1], dtype)
     del precision
     w = w.reshape(*window.window_size, groups, -1).astype(accumulator(w.dtype, dtype))
     # One array per m, so that every array has c innermost.

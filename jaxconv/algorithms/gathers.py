@@ -32,17 +32,17 @@ def suits(window, channels):
     return window.tap_count <= TERMS and channels >= CHANNELS and pixels < 2**31 // window.ndim
 
 
-def what_taps_read(x, window, fill=0.0):
-    """For every tap i, x[n, s·p + d·i − l, c] as (N, *output, C), or `fill` where that is padding."""
+def what_taps_read(x, window, taps, fill=0.0):
+    """For every one of these taps i, x[n, s·p + d·i − l, c] as (N, *output, C), or `fill` where that is padding."""
     places = [np.arange(size, dtype=np.int32) for size in window.output_size]
-    of_axes = pixel_terms(window, places, (0,) * window.ndim, list(window.taps()))
+    of_axes = pixel_terms(window, places, (0,) * window.ndim, taps)
     return map(reader(x, window.output_size, fill), zip(*(terms.T for terms in of_axes), strict=True))
 
 
 def window_sum(x, window):
     """y[n,p,c] = sum_i x[n, s·p + d·i − l, c], of the accumulator's dtype."""
     wide = accumulator(x.dtype)
-    terms = (term.astype(wide) for term in what_taps_read(x, window))
+    terms = (term.astype(wide) for term in what_taps_read(x, window, list(window.taps())))
     return functools.reduce(lax.add, terms)
 
 
@@ -56,7 +56,7 @@ def window_sum_grad(dy, window):
 def extremum_value(x, window, largest):
     """y[n,p,c] = max_i x[n, s·p + d·i − l, c] (or min)."""
     pick, fill = (lax.max, -jnp.inf) if largest else (lax.min, jnp.inf)
-    return functools.reduce(pick, what_taps_read(x, window, fill))
+    return functools.reduce(pick, what_taps_read(x, window, list(window.taps()), fill))
 
 
 def extremum_grad(dy, tap, window):
