@@ -14,7 +14,7 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     input_grad with a stride       col2im      as above
       few outputs, large windows   phases      a convolution of dy to all phases of the stride; dilated ones xla's
     kernel_grad                    im2col
-      of few channels              few         the same from rows of positions, not of channels
+      of few channels, one image   few         the same from rows of positions, not of channels
       narrow, small, or in 1-D     canonical   a convolution
     some 2**30 elements            xla         the others count in int32
 

@@ -1,4 +1,4 @@
-"""The kernel gradient for inputs of few channels, as matrix products over all taps, a block of rows at a time.
+"""The kernel gradient for inputs of few channels, or of one image, as matrix products over all taps, in blocks of rows.
 
 As in im2col.py, but with few channels its rows are short and slow to gather. Here X is made transposed, (R·C x m), with
 output positions next to each other: on the innermost axis position v = u + l of x is split into v = s·b + a, so that
@@ -29,11 +29,16 @@ MARGIN = 1 << 16
 
 
 def suits(x, window):
-    """Whether x has few channels, and x in phases is not many times as large, nor more than int32 counts."""
+    """Whether x has few channels or is one image, and in phases is not many times as large, nor more than int32 counts.
+
+    One image may be one of many under vmap, and rows of positions are gathered for all of them at once. By itself it
+    takes as long as in im2col.py.
+    """
     s, reach = window.strides[-1], window.dilation[-1] * (window.window_size[-1] - 1)
     length = window.output_size[-1] + reach // s
     in_phases = math.prod(x.shape[:-2]) * s * length * x.shape[-1]
-    return x.shape[-1] <= CHANNELS and in_phases < min(2**31, 4 * x.size + MARGIN)
+    is_one = x.shape[0] == 1 and window.ndim == 2 and set(window.strides) == {1}
+    return (x.shape[-1] <= CHANNELS or is_one) and in_phases < min(2**31, 4 * x.size + MARGIN)
 
 
 def kernel_grad_of_few_outputs(x, dy, window, groups, precision, dtype):

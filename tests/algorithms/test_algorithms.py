@@ -559,6 +559,20 @@ def test_few_channels_on_one_side(size, channels, features, conv_by, input_grad_
         assert chosen == expected, form
 
 
+@pytest.mark.parametrize(
+    ("batch", "strides", "by"),
+    [(1, 1, few.kernel_grad), (2, 1, im2col.kernel_grad), (1, 2, im2col.kernel_grad)],
+)
+def test_the_kernel_gradient_of_one_image_is_made_for_vmap(batch, strides, by):
+    window = conv_window((32, 32), (3, 3), strides=strides, padding="SAME")
+    arrays = [jax.ShapeDtypeStruct((batch, *size, 64), jnp.float32) for size in (window.input_size, window.output_size)]
+    options = (window, 1, None, jnp.float32)
+    chosen, expected = (
+        str(jax.make_jaxpr(lambda x, dy, f=f: f(x, dy, *options))(*arrays)) for f in (cpu.kernel_grad, by)
+    )
+    assert chosen == expected
+
+
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("form", FORMS)
 def test_what_windows_read_is_made_by_whole_rows(form, batch):
