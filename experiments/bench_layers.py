@@ -394,11 +394,12 @@ def time_part(layer: Layer, part: str, rounds: int) -> dict:
 
 def time_compilation(layer: Layer, rounds: int) -> dict:
     """Median seconds to trace and compile the value and all gradients, and their temporary bytes, of each side."""
-    arguments = [jnp.zeros(shape, layer.dtype) for shape in layer.shapes()]
     turns: list[dict] = [{} for _ in range(rounds)]
-    for turn in turns:
-        for side, function in (("ours", layer.ours), ("lax", layer.plain)):
-            compiled(layer.part(function, "all"), arguments, side, turn, times=1)
+    with jax.enable_x64(layer.dtype == "float64"):
+        arguments = [jnp.zeros(shape, layer.dtype) for shape in layer.shapes()]
+        for turn in turns:
+            for side, function in (("ours", layer.ours), ("lax", layer.plain)):
+                compiled(layer.part(function, "all"), arguments, side, turn, times=1)
     result = {key: float(np.median([turn[key] for turn in turns])) for key in turns[0]}
     return {"name": layer.name, **result, "ratio": result["ours_compile_s"] / result["lax_compile_s"]}
 
@@ -513,8 +514,9 @@ def main() -> int:
     settings = tyro.cli(Settings, prog="python -m experiments.bench_layers", description=__doc__)
     console = Console(width=None if sys.stdout.isatty() else 180)
     layers = [layer for layer in (FAMILY if settings.family else LAYERS) if settings.only in layer.name]
-    cases = other_layers(settings.only) if settings.others else []
-    if settings.others:
+    others = settings.others and not settings.compile
+    cases = other_layers(settings.only) if others else []
+    if others:
         layers = []
     if not (layers or cases) or settings.rounds < 1:
         print(

@@ -259,7 +259,7 @@ def conv_general_dilated(
         _pairs(padding),
         (1,) * ndim if lhs_dilation is None else tuple(lhs_dilation),
         (1,) * ndim if rhs_dilation is None else tuple(rhs_dilation),
-        dimension_numbers if dimension_numbers is None else hashable(dimension_numbers),
+        hashable(dimension_numbers),
         feature_group_count,
         batch_group_count,
         hashable(precision),

@@ -476,12 +476,12 @@ def _resolve_padding(padding, input_size, extent, strides) -> list[Pad]:
 def _padding_kinds(padding, ndim: int, name: str = "padding") -> list:
     """Padding as one entry per axis, each still in any of its notations."""
     expected = _PADDING_KINDS if name == "padding" else "an int or a (low, high) pair of ints"
+    padding = _plain(padding)
     if isinstance(padding, str) or _is_int(padding):
         return [padding] * ndim
-    if not isinstance(padding, (Sequence, np.ndarray)):
+    if not isinstance(padding, Sequence):
         raise TypeError(f"{name}: got {padding!r}, expected {expected}, or a sequence of one of these per axis")
-    padding = padding.tolist() if isinstance(padding, np.ndarray) and padding.ndim else padding
-    kinds = [kind.tolist() if isinstance(kind, np.ndarray) else kind for kind in padding]
+    kinds = list(map(_plain, padding))
     if len(kinds) != ndim:
         hint = f"; for one pair on one axis write ({tuple(kinds)},)" if ndim == 1 and len(kinds) == 2 else ""
         raise ValueError(
@@ -522,9 +522,10 @@ def per_axis(name: str, value, ndim: int, *, minimum: int | None) -> tuple[int, 
     expected = f"expected an int, or {ndim} ints (one per spatial axis)"
     if minimum is not None:
         expected += f", each at least {minimum}"
+    value = _plain(value)
     if _is_int(value):
         values = (operator.index(value),) * ndim
-    elif isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and all(map(_is_int, value)):
+    elif isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_int, value)):
         values = tuple(map(operator.index, value))
     else:
         raise TypeError(f"{name}: got {value!r}, {expected}")
@@ -533,6 +534,11 @@ def per_axis(name: str, value, ndim: int, *, minimum: int | None) -> tuple[int, 
     if minimum is not None and any(v < minimum for v in values):
         raise ValueError(f"{name}: got {value!r}, {expected}")
     return values
+
+
+def _plain(value):
+    """The value, a NumPy array as Python's numbers and lists."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _is_int(value) -> bool:
@@ -592,8 +598,9 @@ def spatial_ndim_of(name: str, sizes: int | Sequence[Any], ndim: int) -> int:
 
     An int speaks of every axis between the first, the batch, and the channels.
     """
+    sizes = _plain(sizes)
     if not _is_int(sizes):
-        if not isinstance(sizes, (Sequence, np.ndarray)) or isinstance(sizes, str) or not len(sizes):
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or not sizes:
             raise TypeError(f"{name}: got {sizes!r}, expected an int, or a tuple of ints, one per spatial axis")
         return len(sizes)
     if ndim < 3:

@@ -209,6 +209,9 @@ ERRORS = {
     "too few axes": (lambda: layout_of("x", (5, 1), 2, "channels_last"), ValueError, r"x: got shape \(5, 1\) with 2 axes, expected \(\*batch, \*spatial, C\): at least 3 axes"),
     "sizes of the wrong type": (lambda: spatial_ndim_of("window", 1.5, 4), TypeError, r"window: got 1.5, expected an int, or a tuple"),
     "an int without a batch axis": (lambda: spatial_ndim_of("window", 2, 2), ValueError, r"window: got the int 2 for an array with 2 axes"),
+    "a float array": (lambda: per_axis("strides", np.array(2.0), 2, minimum=1), TypeError, r"strides: got 2.0, expected an int, or 2 ints"),
+    "padding that is a float array": (lambda: conv_window((5,), (3,), padding=np.array(1.5)), TypeError, r"padding: got 1.5, expected"),
+    "no sizes": (lambda: spatial_ndim_of("window", np.array([], int), 4), TypeError, r"window: got \[\], expected an int, or a tuple"),
     "negative size": (lambda: per_axis("input_size", -1, 2, minimum=0), ValueError, r"input_size: got -1"),
 }  # fmt: skip
 

@@ -183,7 +183,7 @@ def rows_of(a, index):
     )
 
 
-def is_one(batch, ndim, size):
+def is_for_one_block(batch, ndim, size):
     """Whether so many bytes, of so many images with ndim spatial axes, are best made in one block.
 
     A single image is not, unless it is a volume: under vmap it is one of many, which cannot be seen from here.
@@ -191,9 +191,12 @@ def is_one(batch, ndim, size):
     return size <= WHOLE and (batch > 1 or ndim > 2)
 
 
-def one_block(window, batch):
-    """The block of all output positions of all images."""
-    return Blocks(window, batch, batch, batch * math.prod(window.output_size))
+def one_block_or_several(window, batch, ndim, bytes_per_position, most):
+    """All positions of such images in one block, where that is best, or else `blocks`."""
+    positions = batch * math.prod(window.output_size)
+    if is_for_one_block(batch, ndim, positions * bytes_per_position):
+        return Blocks(window, batch, batch, positions)
+    return blocks(window, batch, bytes_per_position, most)
 
 
 def blocks(window, batch, bytes_per_position, most):

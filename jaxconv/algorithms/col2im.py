@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import flat_zeros, is_one, loop, nowhere
+from jaxconv.algorithms.blocks import flat_zeros, is_for_one_block, loop, nowhere
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.gathers import reader
 from jaxconv.algorithms.periods import reaching, steps
@@ -48,7 +48,7 @@ def input_grad(dy, w, window, groups, precision, dtype):
     line = math.prod(others) * window.tap_count  # rows of P that one place of dy, on the first axis, makes
     itemsize = np.dtype(wide).itemsize
     fit = BLOCK // (math.prod(others) * max(window.tap_count * channels, k) * itemsize)
-    if is_one(batch, window.ndim, batch * first * line * channels * itemsize):
+    if is_for_one_block(batch, window.ndim, batch * first * line * channels * itemsize):
         fit = batch * first
     images = max((n for n in range(1, batch + 1) if batch % n == 0 and n * first <= fit), default=1)
     height, lines = (size[0], first) if first <= fit else _part(window, fit)

@@ -8,8 +8,8 @@ rest (groups, a kernel as large as the input, dilated inputs, three axes) is a l
     other groups                   grouped     dense convolutions, several groups at once
     conv in 2-D, 3-D and more      im2col      a matrix product over all taps side by side, a block at a time
       few outputs, stride 1        col2im      a matrix product with all taps, whose rows are added up where they meet
-      in 1-D, or small             xla         what its library is for; also large images of many channels in 2-D,
-                                               with jaxlib 0.11 to 16
+      in 1-D, or small             xla         what its library is for; also large images in 2-D: of many channels, of
+                                               one channel to some 48, with jaxlib 0.11 to 16 and more
     input_grad with stride 1       as conv     it is a convolution of dy with the reversed w
     input_grad with a stride       col2im      as above
       few outputs, large windows   phases      a convolution of dy to all phases of the stride; dilated ones xla's

@@ -141,8 +141,7 @@ def _kernel_grad(x, dy, window, groups, dtype):
     bytes_per_position = jnp.dtype(wide).itemsize * math.prod(dy.shape[window.ndim + 1 :])
     all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
     # Not in a loop of one turn: XLA leaves nothing of that, and makes an array of every product.
-    is_together = all_blocks.count % TOGETHER == 0 and all_blocks.count > TOGETHER
-    together = TOGETHER if is_together else 1
+    together = TOGETHER if all_blocks.count % TOGETHER == 0 and all_blocks.count > TOGETHER else 1
     dy = dy.reshape(-1, *dy.shape[window.ndim + 1 :])
 
     def sums(start, offsets):

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import blocks, is_one, one_block
+from jaxconv.algorithms.blocks import one_block_or_several
 from jaxconv.algorithms.dtypes import accumulator
 
 # Channels up to which this is the faster form, bytes of X, and how many elements x in phases may always have.
@@ -37,12 +37,12 @@ def suits(x, window):
     s, reach = window.strides[-1], window.dilation[-1] * (window.window_size[-1] - 1)
     length = window.output_size[-1] + reach // s
     in_phases = math.prod(x.shape[:-2]) * s * length * x.shape[-1]
-    is_one = x.shape[0] == 1 and window.ndim == 2 and set(window.strides) == {1}
-    return (x.shape[-1] <= CHANNELS or is_one) and in_phases < min(2**31, 4 * x.size + MARGIN)
+    is_image = x.shape[0] == 1 and window.ndim == 2 and set(window.strides) == {1}
+    return (x.shape[-1] <= CHANNELS or is_image) and in_phases < min(2**31, 4 * x.size + MARGIN)
 
 
 def kernel_grad_of_few_outputs(x, dy, window, groups, precision, dtype):
-    """The same, with stride 1, where dy has the few channels: it takes x's place.
+    """(3) with stride 1, where dy has the few channels: it takes x's place.
 
     dw[i,c,k] = sum_{n,u} dy[n, u − d·i + l, k] · x[n,u,c], which is the kernel gradient of a convolution of dy, its
     taps reversed, at d(R−1) − l low padding.
@@ -61,10 +61,7 @@ def kernel_grad(x, dy, window, groups, precision, dtype):
     fields = (field.name for field in dataclasses.fields(window) if field.name != "borders")
     outer = dataclasses.replace(window, borders=(), **{name: getattr(window, name)[:-1] for name in fields})
     bytes_per_row = window.tap_count * channels * row * jnp.dtype(wide).itemsize
-    if is_one(dy.shape[0], window.ndim, dy.shape[0] * math.prod(outer.output_size) * bytes_per_row):
-        all_blocks = one_block(outer, dy.shape[0])
-    else:
-        all_blocks = blocks(outer, dy.shape[0], bytes_per_row, BLOCK)
+    all_blocks = one_block_or_several(outer, dy.shape[0], window.ndim, bytes_per_row, BLOCK)
     reads = all_blocks.reads((0,) * outer.ndim, list(outer.taps()))
     dy = dy.reshape(-1, row, k)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv.algorithms.apart import apart, made_apart
-from jaxconv.algorithms.blocks import blocks, is_one, one_block
+from jaxconv.algorithms.blocks import blocks, one_block_or_several
 from jaxconv.algorithms.dtypes import accumulator
 from jaxconv.algorithms.views import over_taps
 
@@ -49,10 +49,7 @@ def _convolution(x, w, axis, window, taps, precision, dtype):
     """x, with these taps of a window side by side, times w, summed over this axis of w."""
     wide, k = accumulator(dtype), w.shape[1 - axis]
     bytes_per_position = window.tap_count * x.shape[-1] * jnp.dtype(wide).itemsize
-    if is_one(x.shape[0], window.ndim, x.shape[0] * math.prod(window.output_size) * bytes_per_position):
-        all_blocks = one_block(window, x.shape[0])
-    else:
-        all_blocks = blocks(window, x.shape[0], bytes_per_position, BLOCK)
+    all_blocks = one_block_or_several(window, x.shape[0], window.ndim, bytes_per_position, BLOCK)
     w, rows = w.astype(wide), all_blocks.rows(x, (0,) * window.ndim, taps)
 
     def product(number):

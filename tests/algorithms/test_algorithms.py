@@ -560,6 +560,16 @@ def test_few_channels_on_one_side(size, channels, features, conv_by, input_grad_
 
 
 @pytest.mark.parametrize(
+    ("channels", "outputs", "by"), [(1, 16, im2col), (1, 32, xla), (1, 64, xla), (1, 128, im2col), (3, 32, im2col)]
+)
+def test_one_channel_to_some_is_xlas(channels, outputs, by, monkeypatch):
+    monkeypatch.setattr(cpu, "HAS_FAST_CONVOLUTIONS", False)
+    window = conv_window((28, 28), (5, 5), padding="SAME")
+    x, w = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((32, 28, 28, channels), (5, 5, channels, outputs)))
+    assert cpu.algorithm("conv", x, w, window, 1) is by.conv
+
+
+@pytest.mark.parametrize(
     ("batch", "strides", "by"),
     [(1, 1, few.kernel_grad), (2, 1, im2col.kernel_grad), (1, 2, im2col.kernel_grad)],
 )

@@ -63,6 +63,18 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "bench_layers.png").stat().st_size > 0
 
 
+def test_the_time_to_compile(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_layers", "--only", "guard: tiny", "--rounds", "2", "--compile"])
+    assert bench_layers.main() == 0
+    printed = capsys.readouterr().out
+    assert "ours/lax" in printed
+    assert "guard: tiny" in printed
+    layer = next(layer for layer in bench_layers.FAMILY if layer.name == "float64")
+    found = bench_layers.time_compilation(layer, 1)
+    assert found["ratio"] == found["ours_compile_s"] / found["lax_compile_s"] > 0
+    assert found["ours_temporary_bytes"] > 0
+
+
 def test_the_command_refuses_no_layer(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench_layers", "--only", "nothing of this name"])
     assert bench_layers.main() == 2
